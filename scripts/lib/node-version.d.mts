@@ -1,0 +1,2 @@
+export const NODE_MIN: string;
+export function nodeIsRecentEnough(version: string): boolean;

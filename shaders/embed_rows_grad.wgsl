@@ -1,0 +1,26 @@
+// Gradient of embed_rows, added to what is there. The host sorts the rows by token: segment s is token
+// segments[s].x with rows row_order[segments[s].y … segments[s].z). One thread a (segment, column), so no two
+// threads add to the same element and the order of addition is fixed.
+struct Params {
+  segment_count: u32,
+  hidden: u32,
+}
+
+var<immediate> params: Params;
+@group(0) @binding(0) var<storage, read> segments: array<vec4u>;
+@group(0) @binding(1) var<storage, read> row_order: array<u32>;
+@group(0) @binding(2) var<storage, read> dx: array<f32>;
+@group(0) @binding(3) var<storage, read_write> dembedding: array<f32>;
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3u) {
+  if (id.x >= params.hidden) {
+    return;
+  }
+  let segment = segments[id.y];
+  var sum = 0.0;
+  for (var i = segment.y; i < segment.z; i++) {
+    sum += dx[row_order[i] * params.hidden + id.x];
+  }
+  dembedding[segment.x * params.hidden + id.x] += sum;
+}

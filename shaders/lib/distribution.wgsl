@@ -1,0 +1,93 @@
+// The distribution a token is drawn from: logits over temperature, then min_p, top_k and top_p as one threshold on
+// the scaled logit. Generation and the loss both use this text, so both sides of a ratio see the same distribution.
+// Ties at the threshold are kept. The k-th largest value and the top_p cut are found exactly, bit by bit, over an
+// order-preserving map from floats to integers: no sorting, and cost independent of k and p.
+struct Sampling {
+  temperature: f32, // 0: greedy, scored at temperature 1 without filters
+  top_p: f32,       // 1: off
+  min_p: f32,       // 0: off
+  top_k: u32,       // 0: off
+  key_low: u32,
+  key_high: u32,
+  stop_start: u32,  // the ids in `stops` that end the sequence
+  stop_count: u32,
+}
+
+const USES_TOP_K = 1u;
+const USES_TOP_P = 2u;
+
+fn ordered_bits(value: f32) -> u32 {
+  let bits = bitcast<u32>(value);
+  return select(bits | 0x80000000u, ~bits, (bits & 0x80000000u) != 0u);
+}
+
+fn value_of_ordered(ordered: u32) -> f32 {
+  return bitcast<f32>(select(~ordered, ordered & 0x7fffffffu, (ordered & 0x80000000u) != 0u));
+}
+
+struct Distribution {
+  inverse_temperature: f32,
+  largest: f32,      // of the scaled logits
+  threshold: f32,    // scaled logits at or above it are kept
+}
+
+fn scaled_logit(index: u32, row_at: u32, inverse_temperature: f32) -> f32 {
+  return logits[row_at + index] * inverse_temperature;
+}
+
+// `filters` is the same for the whole dispatch: a row without a filter gets the same bits either way. The bits to
+// search are not a constant, lest a compiler writes the searches out 32 times (seconds of compiling on a CPU).
+fn find_distribution(s: Sampling, row_at: u32, vocabulary: u32, filters: u32, lane: u32, thread: u32) -> Distribution {
+  var d: Distribution;
+  let greedy = s.temperature == 0.0;
+  d.inverse_temperature = select(1.0 / s.temperature, 1.0, greedy);
+  var largest = -3.0e38;
+  for (var i = lane; i < vocabulary; i += LANES) {
+    largest = max(largest, scaled_logit(i, row_at, d.inverse_temperature));
+  }
+  d.largest = lanes_max(largest, thread);
+  d.threshold = -3.0e38;
+  if (!greedy && s.min_p > 0.0) {
+    d.threshold = d.largest + log(s.min_p);
+  }
+
+  // The largest value that top_k tokens or more reach.
+  var cut = 0u;
+  let top_k_bits = select(0u, 32u, (filters & USES_TOP_K) != 0u);
+  for (var bit = 0u; bit < top_k_bits; bit++) {
+    let candidate = cut | (0x80000000u >> bit);
+    var count = 0.0;
+    for (var i = lane; i < vocabulary; i += LANES) {
+      count += select(0.0, 1.0, ordered_bits(scaled_logit(i, row_at, d.inverse_temperature)) >= candidate);
+    }
+    if (lanes_sum(count, thread) >= f32(s.top_k)) {
+      cut = candidate;
+    }
+  }
+  if (top_k_bits > 0u && !greedy && s.top_k > 0u && s.top_k < vocabulary) {
+    d.threshold = max(d.threshold, value_of_ordered(cut));
+  }
+
+  // The largest value that a mass of top_p or more reaches. With nothing asked of it, the first candidate has it all.
+  cut = 0u;
+  var wanted = 0.0;
+  let top_p_bits = select(0u, 33u, (filters & USES_TOP_P) != 0u);
+  for (var pass = 0u; pass < top_p_bits; pass++) {
+    let candidate = select(cut | (0x80000000u >> (pass - 1u)), 0u, pass == 0u);
+    var mass = 0.0;
+    for (var i = lane; i < vocabulary; i += LANES) {
+      let z = scaled_logit(i, row_at, d.inverse_temperature);
+      mass += select(0.0, exp(z - d.largest), z >= d.threshold && ordered_bits(z) >= candidate);
+    }
+    let above = lanes_sum(mass, thread);
+    if (pass == 0u) {
+      wanted = s.top_p * above;
+    } else if (above >= wanted) {
+      cut = candidate;
+    }
+  }
+  if (top_p_bits > 0u && !greedy && s.top_p < 1.0) {
+    d.threshold = max(d.threshold, value_of_ordered(cut));
+  }
+  return d;
+}

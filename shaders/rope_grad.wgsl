@@ -1,0 +1,31 @@
+// Gradient of rope_kv_write: turns the query and key columns of dqkv[rows, (heads + 2 · kv_heads) · HEAD_DIM] back by
+// their position, in place. Values were not turned. One thread a pair.
+//!prelude HEAD_DIM: u32
+//!use rows
+struct Params {
+  rows: u32,
+  heads: u32,
+  kv_heads: u32,
+}
+
+var<immediate> params: Params;
+@group(0) @binding(0) var<storage, read> rows: array<Row>;
+@group(0) @binding(1) var<storage, read> angles: array<vec2f>;
+@group(0) @binding(2) var<storage, read_write> dqkv: array<f32>;
+
+const HALF = HEAD_DIM / 2u;
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3u) {
+  if (id.x >= (params.heads + params.kv_heads) * HALF) {
+    return;
+  }
+  let head = id.x / HALF;
+  let pair = id.x % HALF;
+  let at = (id.y * (params.heads + 2u * params.kv_heads) + head) * HEAD_DIM + pair;
+  let low = dqkv[at];
+  let high = dqkv[at + HALF];
+  let turn = angles[rows[id.y].position * HALF + pair];
+  dqkv[at] = fma(low, turn.x, high * turn.y);
+  dqkv[at + HALF] = fma(high, turn.x, -(low * turn.y));
+}

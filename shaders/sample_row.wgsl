@@ -1,0 +1,187 @@
+// Draws one token a row from its distribution (see lib/distribution.wgsl), or scores a given one, and gives its
+// log-probability under that distribution and under the raw logits. The same pipeline serves generation (draw) and
+// the trainer (score), so on-policy log-probabilities agree to the bit.
+// A draw inverts the cumulative distribution in index order with one uniform number keyed by (sequence, position).
+//!prelude LANES: u32
+//!use lanes
+//!use rows
+//!use threefry
+//!use distribution
+struct Params {
+  rows: u32,
+  vocabulary: u32,
+  filters: u32,
+  row_start: u32,    // first of the sample rows
+  logits_start: u32, // its row of the logits
+}
+
+struct SampleRow {
+  slot: u32,
+  position: u32,
+  given: u32,  // NONE: draw
+  serial: u32, // of the sequence: a slot is done for the serial it holds, so a new sequence needs no reset
+}
+
+struct Sampled {
+  token: u32,
+  logprob: f32,
+  raw_logprob: f32,
+  flags: u32,
+}
+
+struct RowStats {
+  threshold: f32,
+  logsumexp: f32, // of the kept scaled logits, the given token always counted
+  entropy: f32,   // of the kept distribution, without a given token that it does not keep, in nats
+  inverse_temperature: f32,
+}
+
+const STOPPED = 1u;
+const ALREADY_DONE = 2u;
+
+var<immediate> params: Params;
+@group(0) @binding(0) var<storage, read> sample_rows: array<SampleRow>;
+@group(0) @binding(1) var<storage, read> sampling: array<Sampling>;
+@group(0) @binding(2) var<storage, read> stops: array<u32>;
+@group(0) @binding(3) var<storage, read> logits: array<f32>;
+@group(0) @binding(4) var<storage, read_write> slot_tokens: array<u32>;
+@group(0) @binding(5) var<storage, read_write> slot_done: array<u32>;
+@group(0) @binding(6) var<storage, read_write> sampled: array<Sampled>;
+@group(0) @binding(7) var<storage, read_write> stats: array<RowStats>;
+
+var<workgroup> lane_tokens: array<u32, 64>;
+
+fn argmax_token(d: Distribution, row_at: u32, lane: u32, thread: u32) -> u32 {
+  var token = NONE;
+  for (var i = lane; i < params.vocabulary; i += LANES) {
+    if (token == NONE && scaled_logit(i, row_at, d.inverse_temperature) == d.largest) {
+      token = i;
+    }
+  }
+  workgroupBarrier();
+  lane_tokens[thread] = token;
+  workgroupBarrier();
+  for (var other = 0u; other < LANES; other++) {
+    token = min(token, lane_tokens[thread / LANES * LANES + other]);
+  }
+  return token;
+}
+
+fn draw_token(d: Distribution, row_at: u32, target_fraction: f32, lane: u32, thread: u32) -> u32 {
+  let chunk = (params.vocabulary + LANES - 1u) / LANES;
+  let start = lane * chunk;
+  let end = min(start + chunk, params.vocabulary);
+  var mass = 0.0;
+  for (var i = start; i < end; i++) {
+    let z = scaled_logit(i, row_at, d.inverse_temperature);
+    mass += select(0.0, exp(z - d.largest), z >= d.threshold);
+  }
+  let wanted = target_fraction * lanes_sum(mass, thread);
+  // lane_values now holds every lane's mass: which lane's chunk does the wanted mass fall in?
+  let first = thread / LANES * LANES;
+  var before = 0.0;
+  var owner = 0u;
+  for (var other = 0u; other < LANES; other++) {
+    let reached = before + lane_values[first + other];
+    if (lane_values[first + other] > 0.0) {
+      owner = other;
+      if (reached > wanted) {
+        break;
+      }
+    }
+    if (other + 1u < LANES) {
+      before = reached;
+    }
+  }
+  // Rounding may leave the wanted mass beyond the last chunk that has any: then its last kept token is drawn.
+  before = 0.0;
+  for (var other = 0u; other < owner; other++) {
+    before += lane_values[first + other];
+  }
+  var token = NONE;
+  if (lane == owner) {
+    for (var i = start; i < end; i++) {
+      let z = scaled_logit(i, row_at, d.inverse_temperature);
+      if (z >= d.threshold) {
+        token = i;
+        before += exp(z - d.largest);
+        if (before > wanted) {
+          break;
+        }
+      }
+    }
+  }
+  workgroupBarrier();
+  lane_tokens[thread] = token;
+  workgroupBarrier();
+  return lane_tokens[first + owner];
+}
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let wanted_row = group.x * ROWS_PER_GROUP + thread / LANES;
+  let local_row = min(wanted_row, params.rows - 1u);
+  let row = params.row_start + local_row;
+  let lane = thread % LANES;
+  let request = sample_rows[row];
+  let s = sampling[request.slot];
+  let row_at = (params.logits_start + local_row) * params.vocabulary;
+  let d = find_distribution(s, row_at, params.vocabulary, params.filters, lane, thread);
+
+  let random = threefry2x32(vec2u(s.key_low, s.key_high), vec2u(request.position, 0u));
+  let drawn = draw_token(d, row_at, uniform_open(random.x), lane, thread);
+  let best = argmax_token(d, row_at, lane, thread);
+  var token = request.given;
+  if (token == NONE) {
+    // Logits that are not numbers keep no token: some token is taken then, and its log-probability shows it.
+    token = min(select(drawn, best, s.temperature == 0.0), params.vocabulary - 1u);
+  }
+
+  var raw_largest = -3.0e38;
+  for (var i = lane; i < params.vocabulary; i += LANES) {
+    raw_largest = max(raw_largest, logits[row_at + i]);
+  }
+  raw_largest = lanes_max(raw_largest, thread);
+  var raw_mass = 0.0;
+  var mass = 0.0;
+  var moment = 0.0;
+  for (var i = lane; i < params.vocabulary; i += LANES) {
+    raw_mass += exp(logits[row_at + i] - raw_largest);
+    let z = scaled_logit(i, row_at, d.inverse_temperature);
+    if (z >= d.threshold) {
+      let weight = exp(z - d.largest);
+      mass += weight;
+      moment = fma(weight, z - d.largest, moment);
+    }
+  }
+  let raw_logsumexp = raw_largest + log(lanes_sum(raw_mass, thread));
+  let kept = lanes_sum(mass, thread);
+  let kept_moment = lanes_sum(moment, thread);
+  if (lane != 0u || wanted_row >= params.rows) {
+    return;
+  }
+  let token_logit = scaled_logit(token, row_at, d.inverse_temperature);
+  // A given token may lie below the threshold of the weights it is scored under: it counts all the same.
+  let total = kept + select(exp(token_logit - d.largest), 0.0, token_logit >= d.threshold);
+  let logsumexp = d.largest + log(total);
+  stats[row] = RowStats(d.threshold, logsumexp, log(kept) - kept_moment / kept, d.inverse_temperature);
+  var flags = 0u;
+  if (request.given == NONE) {
+    if (slot_done[request.slot] == request.serial) {
+      flags = ALREADY_DONE;
+    }
+    for (var i = 0u; i < s.stop_count; i++) {
+      if (stops[s.stop_start + i] == token) {
+        flags |= STOPPED;
+        slot_done[request.slot] = request.serial;
+      }
+    }
+    slot_tokens[request.slot] = token;
+  }
+  sampled[row] = Sampled(
+    token,
+    token_logit - logsumexp,
+    logits[row_at + token] - raw_logsumexp,
+    flags,
+  );
+}

@@ -1,0 +1,275 @@
+import type { Gpu } from '../gpu/device.js';
+import type { DispatchOp, Op, Program } from '../gpu/ops.js';
+import { assert } from '../lib/assert.js';
+import { nowMs } from '../lib/clock.js';
+import type { ResidentKind, SliceRecord } from '../telemetry/records.js';
+import type { CostModel } from './cost-model.js';
+import type { PreemptionLog } from './preemption-log.js';
+import { SliceTimer } from './slice-timer.js';
+
+/** What occupies a lane: a job's engine or its trainer. Its programs are run one after the other. */
+export interface Resident {
+  readonly job: string;
+  readonly kind: ResidentKind;
+  /** Lower runs first; the numbers are those of the scheduler's stages. */
+  readonly priority: number;
+  /** The next piece of work, or null when there is none now. `Executor.wake` says that there may be again. */
+  next(): Program | null;
+}
+
+export interface ExecutorBudgets {
+  /** Predicted µs of one slice at most (one longer dispatch is a slice of its own). */
+  readonly sliceUs: number;
+  /** Predicted µs submitted and unfinished at most. */
+  readonly inFlightUs: number;
+}
+
+interface SliceInFlight {
+  readonly entry: Entry;
+  readonly predictedUs: number;
+  readonly submittedMs: number;
+  readonly dispatches: number;
+  readonly timed: boolean;
+}
+
+interface Entry {
+  readonly resident: Resident;
+  program: Program | null;
+  /** Pulled from the program, not yet encoded: it did not fit the slice before. */
+  held: Op | null;
+}
+
+const SLICES_KEPT_MAX = 20_000;
+/** Sleeping shorter than this costs more than the spinning it saves. */
+const NAP_MS_MIN = 0.3;
+const NAP_MS_MAX = 50;
+
+/**
+ * Runs the residents of one device by priority, a slice at a time. Nothing submitted can be recalled, so how long
+ * the device stays taken is bounded on the way in: a slice is predicted to take at most `sliceUs`, and all that is
+ * unfinished at most `inFlightUs`. A resident of higher priority needs no handshake: its ops go behind what is in
+ * flight, and that is all it waits for. (The idea of bounding the commands in flight is XSched's, OSDI 2025.)
+ */
+export class Executor {
+  readonly #entries: Entry[] = [];
+  readonly #inFlight: SliceInFlight[] = [];
+  readonly #timer: SliceTimer;
+  #records: SliceRecord[] = [];
+  #recordsDropped = 0;
+  #lastFinishedMs = 0;
+  #stopping = false;
+  #signalled = false;
+  #waiter: (() => void) | null = null;
+  #idleWaiters: (() => void)[] = [];
+  #bellSeen = 0;
+
+  constructor(
+    private readonly gpu: Gpu,
+    private readonly lane: number,
+    private readonly budgets: ExecutorBudgets,
+    private readonly cost: CostModel,
+    private readonly preemptions: PreemptionLog,
+    /** Rings when a message is posted to this thread, so that a nap ends; null where nobody naps. */
+    private readonly doorbell: Int32Array<SharedArrayBuffer> | null,
+  ) {
+    this.#timer = new SliceTimer(gpu, cost);
+  }
+
+  addResident(resident: Resident): void {
+    this.#entries.push({ resident, program: null, held: null });
+    this.#entries.sort((a, b) => a.resident.priority - b.resident.priority);
+    this.wake();
+  }
+
+  /** Forgets a resident; it must have no program half done. */
+  removeResident(resident: Resident): void {
+    const index = this.#entries.findIndex((entry) => entry.resident === resident);
+    assert(index >= 0, 'removeResident of a stranger');
+    assert(!this.isBusy(resident), `removeResident of a busy ${resident.kind}`);
+    this.#entries.splice(index, 1);
+  }
+
+  /** True while the resident has a program half done or slices in flight. */
+  isBusy(resident: Resident): boolean {
+    const entry = this.#entries.find((candidate) => candidate.resident === resident);
+    return entry?.program != null || this.#inFlight.some((slice) => slice.entry.resident === resident);
+  }
+
+  /** There may be new work, or a reason to stop. */
+  wake(): void {
+    this.#signalled = true;
+    this.#waiter?.();
+    this.#waiter = null;
+  }
+
+  /** A resident of higher priority has new work since `requestedMs`: opens a preemption of a busy engine. */
+  request(stage: string, requestedMs: number, engineHasWork: boolean): void {
+    const engine = this.#entries.find((entry) => entry.resident.kind === 'engine');
+    if (engine !== undefined) {
+      const inFlight = this.#inFlight.some((slice) => slice.entry === engine);
+      if (inFlight || engine.program !== null || engineHasWork) {
+        this.preemptions.request(engine.resident.job, stage, requestedMs, inFlight ? null : nowMs());
+      }
+    }
+    this.wake();
+  }
+
+  /** Works until `stop`; rejects when the device refuses a command or a program throws. */
+  async run(): Promise<void> {
+    while (!this.#stopping || this.#inFlight.length > 0 || this.#timer.reading > 0) {
+      this.#signalled = false;
+      this.gpu.assertHealthy();
+      if (!this.#stopping && this.#submitSlice()) continue;
+      this.#nap();
+      await this.#signal();
+    }
+  }
+
+  /** Ends `run` once everything in flight has finished. Programs half done are abandoned. */
+  stop(): void {
+    this.#stopping = true;
+    for (const entry of this.#entries) {
+      entry.program?.return();
+      entry.program = null;
+    }
+    this.wake();
+  }
+
+  /** Slices finished since the last call. */
+  takeSlices(): { slices: SliceRecord[]; dropped: number } {
+    const taken = { slices: this.#records, dropped: this.#recordsDropped };
+    this.#records = [];
+    this.#recordsDropped = 0;
+    return taken;
+  }
+
+  /** Resolves once the resident has nothing half done and nothing in flight, and offers no more. */
+  async idle(resident: Resident): Promise<void> {
+    while (this.isBusy(resident)) {
+      await new Promise<void>((resolve) => {
+        this.#idleWaiters.push(resolve);
+      });
+    }
+  }
+
+  /** Submits one slice of the most urgent resident with work; false when there is none or no room in flight. */
+  #submitSlice(): boolean {
+    const entry = this.#mostUrgent();
+    if (entry === null) return false;
+    const unfinishedUs = this.#inFlight.reduce((sum, slice) => sum + slice.predictedUs, 0);
+    const first = this.#peek(entry);
+    if (first === null) return true;
+    const roomUs = Math.min(this.budgets.sliceUs, this.budgets.inFlightUs - unfinishedUs);
+    if (this.#inFlight.length > 0 && this.cost.predictUs(first) > roomUs) return false;
+    this.#encode(entry, roomUs);
+    return true;
+  }
+
+  #mostUrgent(): Entry | null {
+    for (const entry of this.#entries) {
+      entry.program ??= entry.resident.next();
+      if (entry.program !== null) return entry;
+    }
+    return null;
+  }
+
+  /** The entry's next op without consuming it; null, and the program forgotten, at its end. */
+  #peek(entry: Entry): Op | null {
+    if (entry.held !== null) return entry.held;
+    const step = entry.program?.next();
+    if (step === undefined || step.done === true) {
+      entry.program = null;
+      return null;
+    }
+    entry.held = step.value;
+    return entry.held;
+  }
+
+  #encode(entry: Entry, roomUs: number): void {
+    const first = this.#peek(entry);
+    const isNew = first?.kind === 'dispatch' && this.cost.isNew(first);
+    const { encoder, submit } = this.#timer.begin(isNew);
+    const dispatches: DispatchOp[] = [];
+    let predictedUs = 0;
+    for (let op = first; op !== null; op = this.#peek(entry)) {
+      const us = this.cost.predictUs(op);
+      if (!encoder.accepts(op) || (encoder.commands > 0 && predictedUs + us > roomUs)) break;
+      encoder.add(op);
+      if (op.kind === 'dispatch') dispatches.push(op);
+      predictedUs += us;
+      entry.held = null;
+    }
+    submit(dispatches);
+    const timed = encoder.queriesUsed > 0;
+    const slice = { entry, predictedUs, submittedMs: nowMs(), dispatches: dispatches.length, timed };
+    this.#inFlight.push(slice);
+    void this.gpu.device.queue.onSubmittedWorkDone().then(() => {
+      this.#finished(slice);
+    });
+  }
+
+  #finished(slice: SliceInFlight): void {
+    assert(this.#inFlight.shift() === slice, 'slices finish in the order they were submitted');
+    const finishedMs = nowMs();
+    const startedMs = Math.max(slice.submittedMs, this.#lastFinishedMs);
+    this.#lastFinishedMs = finishedMs;
+    // A slice timed dispatch by dispatch runs slower than it would: it says nothing about the others.
+    if (!slice.timed) this.cost.observeSlice(slice.predictedUs, (finishedMs - startedMs) * 1000);
+    const { resident } = slice.entry;
+    if (this.#records.length < SLICES_KEPT_MAX) {
+      this.#records.push({
+        lane: this.lane,
+        job: resident.job,
+        resident: resident.kind,
+        submittedMs: slice.submittedMs,
+        startedMs,
+        finishedMs,
+        predictedUs: slice.predictedUs,
+        dispatches: slice.dispatches,
+      });
+    } else {
+      this.#recordsDropped++;
+    }
+    this.#followPreemption(slice.entry, finishedMs);
+    for (const check of this.#idleWaiters.splice(0)) check();
+    this.wake();
+  }
+
+  #followPreemption(finished: Entry, atMs: number): void {
+    if (finished.resident.kind === 'engine') {
+      if (!this.#inFlight.some((slice) => slice.entry === finished)) this.preemptions.yielded(atMs);
+      return;
+    }
+    const trainers = this.#entries.filter((entry) => entry.resident.kind === 'trainer');
+    for (const entry of trainers) entry.program ??= entry.resident.next();
+    const stillBusy = trainers.some(({ program, resident }) => program !== null || this.isBusy(resident));
+    if (!stillBusy) this.preemptions.released(atMs);
+  }
+
+  /**
+   * While a promise of the device is pending, Dawn spins this thread to poll it, and on a software adapter that
+   * takes a core from the device itself. So sleep through most of what is predicted to be left; a message wakes.
+   */
+  #nap(): void {
+    const { doorbell } = this;
+    const oldest = this.#inFlight[0];
+    if (doorbell === null || oldest === undefined || this.#signalled) return;
+    const startedMs = Math.max(oldest.submittedMs, this.#lastFinishedMs);
+    const leftMs = startedMs + oldest.predictedUs / 1000 - nowMs();
+    const napMs = Math.min(NAP_MS_MAX, leftMs * 0.8);
+    const rung = Atomics.load(doorbell, 0);
+    if (rung !== this.#bellSeen) {
+      // A message is waiting in the event loop: let it in before sleeping.
+      this.#bellSeen = rung;
+      return;
+    }
+    if (napMs >= NAP_MS_MIN) Atomics.wait(doorbell, 0, rung, napMs);
+  }
+
+  #signal(): Promise<void> {
+    if (this.#signalled) return Promise.resolve();
+    return new Promise((resolve) => {
+      this.#waiter = resolve;
+    });
+  }
+}

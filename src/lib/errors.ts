@@ -1,0 +1,12 @@
+/**
+ * A mistake the user can mend. It carries one line that names the thing, its value and the remedy; the command
+ * line prints that line and exits with code 2. Anything else that is thrown is a bug in Offbeat.
+ */
+export class UserError extends Error {
+  override readonly name = 'UserError';
+}
+
+/** The one line to show for any thrown value. */
+export function errorText(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,199 @@
+import { fileURLToPath } from 'node:url';
+import { z } from 'zod';
+import { POLICIES } from '../scheduler/policies/index.js';
+import {
+  numberAbove,
+  numberBelow,
+  numberFromTo,
+  oneOf,
+  plainValue,
+  samplingFilters,
+  section,
+  seed,
+  TEMPERATURE_MAX,
+  text,
+  tokenId,
+  TOKENS_MAX,
+  trueOrFalse,
+  wholeNumber,
+} from './config-fields.js';
+
+/** The model that comes with Offbeat. */
+const SHIPPED_MODEL = fileURLToPath(new URL('../../models/arithmetic-tiny', import.meta.url));
+
+const STEPS_MAX = 1_000_000;
+/** Row tables are dispatched with one row a workgroup, of which a device takes so many. */
+const ROWS_MAX = 65_535;
+const DAY_MS = 86_400_000;
+export const LANES_MAX = 16;
+
+const policyNames = [...POLICIES.keys()];
+const policyMust = policyNames.map((name) => `"${name}"`).join(' or ');
+
+const task = section({
+  /** A built-in name, or the path of a module such as "./my-task.js". */
+  name: text().default('arithmetic'),
+  /** Checked by the task itself. */
+  options: z.record(z.string(), plainValue(), 'a table').default({}),
+});
+
+const optimizerFields = {
+  beta1: numberBelow(0, 1).default(0.9),
+  beta2: numberBelow(0, 1).default(0.99),
+  epsilon: numberAbove(0, 1).default(1e-8),
+  weight_decay: numberFromTo(0, 10).default(0.01),
+  /** Larger gradients are scaled down to this global norm; a huge one never clips. */
+  grad_norm_max: numberAbove(0, 1e9).default(1),
+  warmup_steps: wholeNumber(0, STEPS_MAX).default(0),
+  micro_batch_tokens: wholeNumber(1, ROWS_MAX).default(2048),
+};
+
+const rollout = section({
+  prompts_per_step: wholeNumber(1, 4096).default(16),
+  /** A group of one has nothing to be compared with, and would teach nothing. */
+  samples_per_prompt: wholeNumber(2, 1024).default(8),
+  max_tokens: wholeNumber(1, TOKENS_MAX).default(32),
+  temperature: numberAbove(0, TEMPERATURE_MAX).default(1),
+  top_k: samplingFilters.top_k.default(0),
+  top_p: samplingFilters.top_p.default(1),
+  min_p: samplingFilters.min_p.default(0),
+  stop_token_ids: z
+    .array(tokenId, 'a list of token ids')
+    .max(15, 'a list of at most 15 token ids')
+    .default([]),
+});
+
+const engine = section({
+  /** Sequences that run at once on one lane. */
+  slots: wholeNumber(1, 4096).default(128),
+  /** Rows of one ragged batch: a decode row for each slot, the rest prefill. */
+  batch_tokens: wholeNumber(1, ROWS_MAX).default(512),
+  /** Blocks of 16 tokens in the cache of one lane; "auto" has room for every slot. */
+  kv_blocks: z
+    .union(
+      [
+        z.literal('auto'),
+        z
+          .int()
+          .min(1)
+          .max(2 ** 20),
+      ],
+      `"auto" or a whole number from 1 to ${2 ** 20}`,
+    )
+    .default('auto'),
+  /** Steps submitted before the first one's tokens must be back. */
+  steps_ahead: wholeNumber(1, 64).default(4),
+});
+
+const algorithm = section({
+  name: oneOf('grpo').default('grpo'),
+  /** The importance ratio is clipped to [1 − clip_low, 1 + clip_high]. */
+  clip_low: numberFromTo(0, 1).default(0.2),
+  clip_high: numberFromTo(0, 100).default(0.28),
+  /** Of the KL to the model the run began with; 0 keeps no reference. */
+  kl_coefficient: numberFromTo(0, 100).default(0),
+  advantage: oneOf('std', 'mean').default('std'),
+  loss_aggregation: oneOf('token', 'sequence', 'constant').default('token'),
+  /** How many versions behind the newest a rollout's oldest token may be when it is trained on. */
+  staleness_versions_max: wholeNumber(0, 64).default(1),
+  updates_per_step: wholeNumber(1, 64).default(1),
+  /** Where the ratio's denominator comes from: the log-probabilities recorded while sampling, or computed anew. */
+  old_log_probs: oneOf('recorded', 'recomputed').default('recorded'),
+});
+
+const reservation = section({
+  /** Lane 0 trains and cannot be reserved. */
+  lane: wholeNumber(1, LANES_MAX - 1),
+  from_step: wholeNumber(1, STEPS_MAX),
+  /** The first step it is free again. */
+  until_step: wholeNumber(1, STEPS_MAX + 1),
+});
+
+/** `offbeat run`, key by key as its TOML file writes it. Everything has a default: the shipped example. */
+export const runSchema = z.strictObject({
+  seed: seed.default(1),
+  steps: wholeNumber(1, STEPS_MAX).default(40),
+  model: section({
+    /** A Hugging Face checkpoint folder. */
+    path: text().min(1, 'the path of a checkpoint folder').default(SHIPPED_MODEL),
+  }).prefault({}),
+  task: task.prefault({}),
+  rollout: rollout.prefault({}),
+  engine: engine.prefault({}),
+  algorithm: algorithm.prefault({}),
+  optimizer: section({ learning_rate: numberFromTo(0, 1).default(3e-4), ...optimizerFields }).prefault({}),
+  evaluation: section({
+    heldout_prompts: wholeNumber(0, 65_536).default(128),
+    /** 0 evaluates only before and after the run. */
+    every_steps: wholeNumber(0, STEPS_MAX).default(0),
+    /** 0 is greedy. */
+    temperature: numberFromTo(0, TEMPERATURE_MAX).default(1),
+  }).prefault({}),
+  lanes: section({
+    count: wholeNumber(1, LANES_MAX).default(1),
+    /** Only adapters whose name contains this text; "" takes the fastest. */
+    adapter: text().default(''),
+    /** Predicted µs of one slice at most. */
+    slice_budget_us: wholeNumber(50, 10_000_000).default(2000),
+    /** Predicted µs submitted and unfinished at most. */
+    in_flight_budget_us: wholeNumber(50, 10_000_000).default(4000),
+  }).prefault({}),
+  scheduler: section({
+    policy: z
+      .string(policyMust)
+      .refine((name) => POLICIES.has(name), policyMust)
+      .default('priority'),
+    /** Lanes kept out of use for a part of the run. */
+    reserve: z.array(reservation, 'a list of tables').max(256, 'a list of at most 256 tables').default([]),
+  }).prefault({}),
+  reward: section({
+    workers: wholeNumber(1, 64).default(1),
+    timeout_ms: wholeNumber(1, DAY_MS).default(2000),
+  }).prefault({}),
+  output: section({
+    /** Save the trained model in the run folder's `model/`. */
+    checkpoint: trueOrFalse().default(true),
+  }).prefault({}),
+});
+
+const LENGTH_MAX = 65_536;
+
+/** `offbeat pretrain`, key by key. The shape of the model has no defaults: it is what the file is for. */
+export const pretrainSchema = z.strictObject({
+  seed: seed.default(1),
+  steps: wholeNumber(1, STEPS_MAX),
+  model: section({
+    hidden_size: wholeNumber(1, LENGTH_MAX),
+    intermediate_size: wholeNumber(1, LENGTH_MAX),
+    layers: wholeNumber(1, 1024),
+    heads: wholeNumber(1, 1024),
+    /** Divides `heads`; each key and value head serves heads / kv_heads query heads. */
+    kv_heads: wholeNumber(1, 1024),
+    /** Even: rotary positions turn pairs of elements. */
+    head_dim: wholeNumber(2, 1024),
+    context_tokens: wholeNumber(1, TOKENS_MAX),
+    rope_theta: numberAbove(0, 1e12).default(10_000),
+    rms_norm_eps: numberAbove(0, 1).default(1e-5),
+    tie_word_embeddings: trueOrFalse().default(true),
+  }),
+  task: task.prefault({}),
+  corpus: section({
+    /** Probability that a written digit or word of an example is wrong. */
+    sloppiness: numberFromTo(0, 1).default(0),
+  }).prefault({}),
+  optimizer: section({
+    learning_rate: numberFromTo(0, 1),
+    ...optimizerFields,
+    /** After the warm-up: stay, or fall along half a cosine. */
+    decay: oneOf('cosine', 'constant').default('cosine'),
+    /** Where the cosine ends. */
+    learning_rate_final: numberFromTo(0, 1).default(0),
+  }),
+  batch: section({
+    /** Examples in one optimizer step. */
+    sequences: wholeNumber(1, 65_536).default(64),
+  }).prefault({}),
+});
+
+export type RunTables = z.output<typeof runSchema>;
+export type PretrainTables = z.output<typeof pretrainSchema>;

@@ -1,0 +1,78 @@
+import type { MetricName, MetricsRecord } from '../telemetry/metrics.js';
+import { mean, quantiles } from '../telemetry/quantiles.js';
+import { resumeMs, timeToYieldMs, type PreemptionRecord } from '../telemetry/records.js';
+import type { StepReport } from './grpo-job.js';
+import type { Rollout } from './rollouts.js';
+
+export interface RunCounters {
+  readonly timeS: number;
+  readonly decoded: number;
+  /** Decoded since the step before. */
+  readonly decodedInStep: number;
+  readonly trained: number;
+  readonly version: number;
+  readonly bytesSent: number;
+  readonly rewardsFailed: number;
+  readonly rewardSeconds: number;
+  readonly cycles: number;
+  /** Preemptions since the step before. */
+  readonly preemptions: readonly PreemptionRecord[];
+}
+
+/** One line of metrics.jsonl. A metric that the step does not have is left out. */
+export function stepMetrics(report: StepReport, counters: RunCounters): MetricsRecord {
+  const rollouts = report.groups.flatMap((group) => group.rollouts);
+  const rewards = rollouts.flatMap(({ reward }) => (reward === null || reward.failed ? [] : [reward.reward]));
+  const lengths = rollouts.map(({ generated }) => generated.tokenIds.length);
+  const { batch, result, seconds } = report;
+  const yields = quantiles(counters.preemptions.map(timeToYieldMs));
+  const resumes = quantiles(counters.preemptions.map(resumeMs).filter((ms) => ms !== null));
+  const entries: Partial<Record<MetricName, number | null>> = {
+    'rollout/score/mean': mean(rewards),
+    'rollout/score/max': rewards.length === 0 ? null : Math.max(...rewards),
+    'rollout/score/min': rewards.length === 0 ? null : Math.min(...rewards),
+    'rollout/response_length/mean': mean(lengths),
+    'rollout/response_length/max': lengths.length === 0 ? null : Math.max(...lengths),
+    'rollout/response_length/min': lengths.length === 0 ? null : Math.min(...lengths),
+    'rollout/prompt_length/mean': mean(rollouts.map(promptLength)),
+    'val/score/mean': report.heldoutReward,
+    'critic/rewards/mean': mean(rewards),
+    'critic/advantages/mean': batch.advantageMean,
+    'actor/lr': report.learningRate,
+    'tokens/decoded': counters.decoded,
+    'tokens/trained': counters.trained,
+    'tokens/per_second': counters.decodedInStep / seconds.step,
+    'staleness/mean': batch.stalenessMean,
+    'staleness/max': batch.stalenessMax,
+    'preempt/count': counters.preemptions.length,
+    'preempt/time_to_yield_ms/p50': yields.p50,
+    'preempt/time_to_yield_ms/max': yields.max,
+    'preempt/resume_ms/p50': resumes.p50,
+    'weights/version': counters.version,
+    'weights/bytes_sent': counters.bytesSent,
+    'time/step_s': seconds.step,
+    'time/generation_wait_s': seconds.generationWait,
+    'time/train_s': seconds.train,
+    'time/reward_s': counters.rewardSeconds,
+    'reward/failed': counters.rewardsFailed,
+    'scheduler/cycles': counters.cycles,
+  };
+  if (result !== null) {
+    entries['actor/loss'] = result.loss;
+    entries['actor/kl'] = result.kl;
+    entries['actor/entropy'] = result.entropy;
+    entries['actor/ratio_mean'] = result.meanRatio;
+    entries['actor/ratio_max'] = result.maxRatio;
+    entries['actor/clip_fraction'] = result.clipFraction;
+    entries['actor/grad_norm'] = result.gradNorm;
+  }
+  return { step: report.step, time_s: counters.timeS, ...present(entries) };
+}
+
+function present(entries: Partial<Record<MetricName, number | null>>): Partial<Record<MetricName, number>> {
+  return Object.fromEntries(Object.entries(entries).filter(([, value]) => value !== null && Number.isFinite(value)));
+}
+
+function promptLength({ group }: Rollout): number {
+  return group.promptTokenIds.length;
+}

@@ -1,0 +1,138 @@
+import { assert } from '../lib/assert.js';
+import type { EngineState, JobId, JobState, LaneId, Snapshot, StageGrant, StageRequest } from './state.js';
+
+/** Every order says in a few words why, for the trace and for whoever wonders. */
+interface Order {
+  readonly reason: string;
+}
+
+/** Load the newest weights and generate. */
+export interface WakeOrder extends Order {
+  readonly job: JobId;
+  readonly lane: LaneId;
+  readonly slots: number;
+  /** The newest version there is: none in between is ever loaded. */
+  readonly version: number;
+}
+
+/** Stop generating and free the weights and the KV cache. */
+export interface SleepOrder extends Order {
+  readonly job: JobId;
+  readonly lane: LaneId;
+  /**
+   * Where the sequences go that run there: back to the job's queue, or to its engine awake on another lane. Either
+   * way each goes on from its last committed token.
+   */
+  readonly moveTo: 'queue' | LaneId;
+}
+
+/** Change how many sequences an engine awake may run at once. */
+export interface ResizeOrder extends Order {
+  readonly job: JobId;
+  readonly lane: LaneId;
+  readonly slots: number;
+}
+
+export interface GrantOrder extends Order {
+  readonly request: number;
+}
+
+/** Why a request waits, and the lanes that stay free for it meanwhile: nobody else is granted those. */
+export interface Reservation extends Order {
+  readonly request: number;
+  readonly lanes: readonly LaneId[];
+}
+
+/** What shall change, as pure data. What is not named stays as it is. */
+export interface Plan {
+  readonly wake: readonly WakeOrder[];
+  readonly sleep: readonly SleepOrder[];
+  readonly resize: readonly ResizeOrder[];
+  readonly grant: readonly GrantOrder[];
+  readonly reservations: readonly Reservation[];
+  /** Plan again no later than this even if nothing happens, in ms on the snapshot's clock. */
+  readonly reviewAtMs?: number;
+  /** Plain JSON that comes back as `snapshot.memory`; left out, the old one stays. */
+  readonly memory?: unknown;
+}
+
+/** A scheduling policy: no clock, no randomness, no memory but the snapshot's. */
+export type Policy = (snapshot: Snapshot) => Plan;
+
+export const EMPTY_PLAN: Plan = { wake: [], sleep: [], resize: [], grant: [], reservations: [] };
+
+/** True when the plan asks nothing of any lane and grants nothing. */
+export function isIdle(plan: Plan): boolean {
+  return plan.wake.length + plan.sleep.length + plan.resize.length + plan.grant.length === 0;
+}
+
+/** The snapshot once a checked plan has been ordered: engines wake or fall asleep, requests have become grants. */
+export function commit(snapshot: Snapshot, plan: Plan): Snapshot {
+  return {
+    ...snapshot,
+    jobs: commitEngines(snapshot, plan),
+    ...commitGrants(snapshot, plan),
+    memory: plan.memory === undefined ? snapshot.memory : plan.memory,
+  };
+}
+
+type Engines = Map<LaneId, EngineState>;
+
+function commitEngines(snapshot: Snapshot, plan: Plan): ReadonlyMap<JobId, JobState> {
+  if (plan.wake.length + plan.sleep.length + plan.resize.length === 0) return snapshot.jobs;
+  const changed = new Map<JobId, Engines>();
+  const enginesOf = (id: JobId): Engines => {
+    const known = changed.get(id);
+    if (known !== undefined) return known;
+    const engines: Engines = new Map(jobOf(snapshot, id).engines.map((engine) => [engine.lane, engine]));
+    changed.set(id, engines);
+    return engines;
+  };
+  const change = (order: { job: JobId; lane: LaneId }, part: Partial<EngineState>): void => {
+    const engines = enginesOf(order.job);
+    const engine = engines.get(order.lane);
+    assert(engine !== undefined, `no engine of ${order.job} on lane ${order.lane}`);
+    engines.set(order.lane, { ...engine, ...part });
+  };
+  for (const order of plan.sleep) change(order, { status: 'fallingAsleep' });
+  for (const order of plan.resize) change(order, { slots: order.slots });
+  for (const { job, lane, slots, version } of plan.wake) {
+    const bytes = jobOf(snapshot, job).engineBytes;
+    enginesOf(job).set(lane, { lane, status: 'waking', slots, running: 0, version, bytes });
+  }
+  const jobs = new Map(snapshot.jobs);
+  for (const [id, engines] of changed) {
+    const sorted = [...engines.values()].sort((a, b) => a.lane - b.lane);
+    jobs.set(id, { ...jobOf(snapshot, id), engines: sorted });
+  }
+  return jobs;
+}
+
+function commitGrants(snapshot: Snapshot, plan: Plan): Pick<Snapshot, 'requests' | 'grants'> {
+  if (plan.grant.length === 0) return { requests: snapshot.requests, grants: snapshot.grants };
+  const granted = new Set(plan.grant.map((order) => order.request));
+  const newest = new Map<LaneId, number>();
+  const grants: StageGrant[] = [...snapshot.grants];
+  const waiting: StageRequest[] = [];
+  for (const request of snapshot.requests) {
+    if (!granted.has(request.id)) {
+      waiting.push(request);
+      continue;
+    }
+    const { id, job, stage, lanes, bytes, askedMs } = request;
+    grants.push({ request: id, job, stage, lanes, bytes, askedMs, sinceMs: snapshot.timeMs });
+    for (const lane of lanes) newest.set(lane, id);
+  }
+  assert(waiting.length + granted.size === snapshot.requests.length, 'a grant names no waiting request');
+  const requests = waiting.map((request) => {
+    const isOvertaken = request.lanes.some((lane) => (newest.get(lane) ?? 0) > request.id);
+    return isOvertaken ? { ...request, overtaken: request.overtaken + 1 } : request;
+  });
+  return { requests, grants };
+}
+
+function jobOf(snapshot: Snapshot, id: JobId): JobState {
+  const job = snapshot.jobs.get(id);
+  assert(job !== undefined, `no job ${id}`);
+  return job;
+}

@@ -1,0 +1,170 @@
+import type { Gpu } from '../gpu/device.js';
+import type { DispatchOp, Op } from '../gpu/ops.js';
+import type { Bound, Kernels } from '../kernels/kernels.js';
+import { groups, Matmul, MatmulTn, type Splitter } from '../kernels/launch.js';
+import type { OutputHead } from '../kernels/output-head.js';
+import { laneGroups, lanesFor } from '../kernels/transformer.js';
+import type { WeightBuffers } from '../kernels/weight-buffers.js';
+import type { ModelConfig } from '../model/config.js';
+import type { BackwardScratch } from './backward-scratch.js';
+import type { MicroBatch } from './batch.js';
+import type { LossTables } from './loss-tables.js';
+
+/** 32-bit words of a row's loss metrics: (loss · weight, ratio, clipped, kl), as policy_gradient.wgsl writes them. */
+export const LOSS_METRICS_WORDS = 4;
+
+/**
+ * What is minimised, summed over the tokens with their weights.
+ * - `grpo`: the clipped policy gradient with GRPO's KL term; the ratio is clipped to [1 − clipLow, 1 + clipHigh].
+ * - `crossEntropy`: −log-probability, under each sequence's own sampling parameters.
+ */
+export type Objective =
+  | {
+      readonly algorithm: 'grpo';
+      readonly clipLow: number;
+      readonly clipHigh: number;
+      /** Of the KL to the reference policy; 0 needs no reference. */
+      readonly klCoefficient: number;
+    }
+  | { readonly algorithm: 'crossEntropy' };
+
+export interface LossHeadParts {
+  readonly weights: WeightBuffers;
+  readonly gradients: WeightBuffers;
+  readonly head: OutputHead;
+  /** Residual stream after the last layer. */
+  readonly stream: GPUBuffer;
+  readonly tables: LossTables;
+  readonly scratch: BackwardScratch;
+}
+
+/**
+ * The loss and its way back through the output head: from the residual stream after the last layer to its gradient,
+ * in `scratch.flow`, with the gradients of head and final norm added to what is there. Logits exist for a stretch of
+ * rows at a time and are turned into their own gradient in place.
+ */
+export class LossHead {
+  /** One entry a head row; see LOSS_METRICS_WORDS. */
+  readonly metrics: GPUBuffer;
+  readonly #gpu: Gpu;
+  readonly #scale: GPUBuffer;
+  readonly #losses: Record<Objective['algorithm'], Bound<'policy_gradient'>>;
+  readonly #toNormed: Matmul;
+  readonly #toWeight: MatmulTn;
+  readonly #scatter: Bound<'embed_rows_grad'>;
+  readonly #scales: Bound<'rmsnorm_row'>;
+  readonly #toGain: Bound<'rmsnorm_gain_grad'>;
+  readonly #toStream: Bound<'rmsnorm_row_grad'>;
+
+  constructor(
+    kernels: Kernels,
+    private readonly config: ModelConfig,
+    private readonly parts: LossHeadParts,
+  ) {
+    const { weights, gradients, head, stream, tables, scratch } = parts;
+    const { logits, sampled, stats, normed, rowsMax } = head.activations;
+    const lanes = { LANES: lanesFor(config.hiddenSize) };
+    this.#gpu = kernels.gpu;
+    this.metrics = this.#gpu.createStorage('loss metrics', rowsMax * LOSS_METRICS_WORDS * 4);
+    this.#scale = this.#gpu.createStorage('loss final scale', rowsMax * 4);
+    const loss = (crossEntropy: 0 | 1): Bound<'policy_gradient'> =>
+      kernels.bind(
+        'policy_gradient',
+        { overrides: { CROSS_ENTROPY: crossEntropy }, prelude: {} },
+        { loss_rows: tables.slice('lossRows'), sampled, stats, logits, metrics: this.metrics },
+      );
+    this.#losses = { grpo: loss(0), crossEntropy: loss(1) };
+    const table = config.tieWordEmbeddings ? 'embedding' : 'head';
+    this.#toNormed = new Matmul(kernels, 'matmul_nn', {
+      x: logits,
+      w: weights.slice(table),
+      y: scratch.dNormed,
+    });
+    this.#toWeight = new MatmulTn(kernels, { x: logits, g: normed, y: gradients.slice(table) });
+    this.#scatter = kernels.bind(
+      'embed_rows_grad',
+      { overrides: {}, prelude: {} },
+      {
+        segments: tables.slice('scatter'),
+        row_order: tables.slice('headOrder'),
+        dx: scratch.dNormed,
+        dembedding: scratch.middleFlow,
+      },
+    );
+    const gain = weights.slice('finalNorm');
+    this.#scales = kernels.bind(
+      'rmsnorm_row',
+      { overrides: { GATHER: 0 }, prelude: lanes },
+      { x: stream, gain, row_index: tables.slice('headOrder'), y: scratch.flow, scale: this.#scale },
+    );
+    const dy = scratch.middleFlow;
+    this.#toGain = kernels.bind(
+      'rmsnorm_gain_grad',
+      { overrides: {}, prelude: {} },
+      { x: stream, scale: this.#scale, dy, dgain: gradients.slice('finalNorm') },
+    );
+    this.#toStream = kernels.bind(
+      'rmsnorm_row_grad',
+      { overrides: { HAS_PASSING: 0 }, prelude: lanes },
+      { x: stream, gain, scale: this.#scale, dy, passing: stream, dx: scratch.flow },
+    );
+  }
+
+  *run(
+    microBatch: MicroBatch,
+    filters: number,
+    objective: Objective,
+    split: Splitter,
+  ): Generator<Op, void, void> {
+    const { head } = this.parts;
+    const { hiddenSize: hidden, vocabSize: vocabulary } = this.config;
+    yield head.norm(microBatch.headRows);
+    for (const [start, count] of head.stretches(microBatch.headRows)) {
+      yield* head.stretch(start, count, filters, split);
+      yield this.#loss(start, count, objective);
+      yield* this.#toWeight.run({ rows: count, inner: vocabulary, columns: hidden, gStart: start }, split);
+      yield* this.#toNormed.run({ rows: count, inner: vocabulary, columns: hidden, yStart: start }, split);
+    }
+    yield* this.#normGrad(microBatch);
+  }
+
+  destroy(): void {
+    for (const buffer of [this.metrics, this.#scale]) this.#gpu.destroyBuffer(buffer);
+  }
+
+  #loss(start: number, count: number, objective: Objective): DispatchOp {
+    const { vocabSize: vocabulary } = this.config;
+    const { clipLow, clipHigh, klCoefficient } =
+      objective.algorithm === 'grpo' ? objective : { clipLow: 0, clipHigh: 0, klCoefficient: 0 };
+    return this.#losses[objective.algorithm].dispatch(
+      {
+        rows: count,
+        vocabulary,
+        row_start: start,
+        clip_low: clipLow,
+        clip_high: clipHigh,
+        kl_coefficient: klCoefficient,
+      },
+      [groups(vocabulary), count, 1],
+      count * vocabulary,
+    );
+  }
+
+  /**
+   * Back through the final norm. The head normed only the rows that need logits: their gradients go to their places
+   * among all rows, the other rows get zeros, and the norm's factors are made once more, for all rows.
+   */
+  *#normGrad({ rows, headRows }: MicroBatch): Generator<Op, void, void> {
+    const { hiddenSize: hidden, rmsNormEps: eps } = this.config;
+    const laneGrid = [laneGroups(rows, hidden), 1, 1] as const;
+    yield { kind: 'clear', target: this.parts.scratch.middleFlow, offset: 0, bytes: rows * hidden * 4 };
+    yield this.#scatter.dispatch(
+      { segment_count: headRows, hidden },
+      [groups(hidden), headRows, 1],
+      headRows * hidden,
+    );
+    yield this.#scales.dispatch({ rows, hidden, eps }, laneGrid, rows * hidden);
+    yield this.#toGain.dispatch({ rows, hidden }, [groups(hidden), 1, 1], rows * hidden);
+    yield this.#toStream.dispatch({ rows, hidden }, laneGrid, rows * hidden);
+  }
+}

@@ -1,0 +1,186 @@
+import type { Gpu } from '../gpu/device.js';
+import type { CopyOp } from '../gpu/ops.js';
+import { readSampled, SAMPLED_WORDS, STATS_WORDS } from '../kernels/output-head.js';
+import { at } from '../lib/assert.js';
+import { headRows, type MicroBatch, type ScoreSequence, type TrainSequence } from './batch.js';
+import { LOSS_METRICS_WORDS, type Objective } from './loss-head.js';
+import { CLIP_BYTES } from './optimizer.js';
+
+/** What one optimizer step was. Means are over the trained tokens, each counted once, whatever its weight. */
+export interface TrainResult {
+  /** Σ weight · loss over the batch. */
+  readonly loss: number;
+  /** Tokens with a weight: those that reached the gradient. */
+  readonly tokens: number;
+  /** Of importance ratios: probability now over probability when sampled. 1 for cross-entropy. */
+  readonly meanRatio: number;
+  readonly maxRatio: number;
+  /** Share of tokens whose gradient the clip removed. */
+  readonly clipFraction: number;
+  /** Mean k3 estimate of the KL to the reference, in nats; 0 without a KL term. */
+  readonly kl: number;
+  /** Mean entropy of the sampling distribution, in nats. */
+  readonly entropy: number;
+  /** Mean |log-probability now − when sampled|: 0 on-policy. 0 for cross-entropy. */
+  readonly mismatch: number;
+  /** Global norm before clipping. */
+  readonly gradNorm: number;
+  /** True when the norm was not finite: weights and moments are as before. */
+  readonly skipped: boolean;
+  /** Under the weights before the step, aligned as the sequences' weights; 0 where the weight is 0. */
+  readonly logprobs: readonly Float32Array<ArrayBuffer>[];
+}
+
+const SAMPLED_BYTES = SAMPLED_WORDS * 4;
+const STATS_BYTES = STATS_WORDS * 4;
+const METRICS_BYTES = LOSS_METRICS_WORDS * 4;
+
+/** What the device keeps of each head row; each micro-batch's must be copied out before the next begins. */
+export interface HeadRowBuffers {
+  readonly sampled: GPUBuffer;
+  readonly stats: GPUBuffer;
+  readonly metrics: GPUBuffer;
+}
+
+/**
+ * Where a job's numbers lie in one staging buffer: sampled tokens, statistics and loss metrics of all head rows, one
+ * after the other, then the clip result. A score needs only the first part.
+ */
+export class ResultLayout {
+  readonly headRows: number;
+
+  constructor(readonly microBatches: readonly MicroBatch[]) {
+    this.headRows = microBatches.reduce((sum, { headRows: rows }) => sum + rows, 0);
+  }
+
+  get scoreBytes(): number {
+    return this.headRows * SAMPLED_BYTES;
+  }
+
+  get stepBytes(): number {
+    return this.#clipOffset + CLIP_BYTES;
+  }
+
+  /** Copies a micro-batch's log-probabilities out; `firstRow` counts the head rows of those before it. */
+  copyScores(staging: GPUBuffer, firstRow: number, rows: number, sampled: GPUBuffer): CopyOp {
+    return copyOp(sampled, staging, firstRow * SAMPLED_BYTES, rows * SAMPLED_BYTES);
+  }
+
+  *copyRows(
+    staging: GPUBuffer,
+    firstRow: number,
+    rows: number,
+    from: HeadRowBuffers,
+  ): Generator<CopyOp, void, void> {
+    yield this.copyScores(staging, firstRow, rows, from.sampled);
+    yield copyOp(from.stats, staging, this.#statsOffset + firstRow * STATS_BYTES, rows * STATS_BYTES);
+    yield copyOp(from.metrics, staging, this.#metricsOffset + firstRow * METRICS_BYTES, rows * METRICS_BYTES);
+  }
+
+  copyClip(staging: GPUBuffer, clip: GPUBuffer): CopyOp {
+    return copyOp(clip, staging, this.#clipOffset, CLIP_BYTES);
+  }
+
+  /** Log-probabilities of each sequence of the batch, aligned as its weights. */
+  readLogprobs(batch: readonly ScoreSequence[], bytes: ArrayBuffer): Float32Array<ArrayBuffer>[] {
+    const words = new Uint32Array(bytes, 0, this.headRows * SAMPLED_WORDS);
+    const floats = new Float32Array(bytes, 0, this.headRows * SAMPLED_WORDS);
+    const logprobs = batch.map(({ tokens }) => new Float32Array(tokens.length));
+    let row = 0;
+    for (const { sequence, position } of this.#rows()) {
+      at(logprobs, sequence)[position] = readSampled(words, floats, row).logprob;
+      row++;
+    }
+    return logprobs;
+  }
+
+  readStep(batch: readonly TrainSequence[], objective: Objective, bytes: ArrayBuffer): TrainResult {
+    const logprobs = this.readLogprobs(batch, bytes);
+    const stats = new Float32Array(bytes, this.#statsOffset, this.headRows * STATS_WORDS);
+    const metrics = new Float32Array(bytes, this.#metricsOffset, this.headRows * LOSS_METRICS_WORDS);
+    const gradNorm = at(new Float32Array(bytes, this.#clipOffset, 1), 0);
+    const sums = { loss: 0, ratio: 0, clipped: 0, kl: 0, entropy: 0, mismatch: 0 };
+    let maxRatio = 0;
+    let row = 0;
+    for (const { sequence, position } of this.#rows()) {
+      const ratio = at(metrics, row * LOSS_METRICS_WORDS + 1);
+      sums.loss += at(metrics, row * LOSS_METRICS_WORDS);
+      sums.ratio += ratio;
+      sums.clipped += at(metrics, row * LOSS_METRICS_WORDS + 2);
+      sums.kl += at(metrics, row * LOSS_METRICS_WORDS + 3);
+      sums.entropy += at(stats, row * STATS_WORDS + 2);
+      if (objective.algorithm === 'grpo') {
+        const { oldLogprobs } = at(batch, sequence);
+        sums.mismatch += Math.abs(at(at(logprobs, sequence), position) - at(oldLogprobs, position));
+      }
+      maxRatio = Math.max(maxRatio, ratio);
+      row++;
+    }
+    const tokens = this.headRows;
+    return {
+      loss: sums.loss,
+      tokens,
+      meanRatio: sums.ratio / tokens,
+      maxRatio,
+      clipFraction: sums.clipped / tokens,
+      kl: sums.kl / tokens,
+      entropy: sums.entropy / tokens,
+      mismatch: sums.mismatch / tokens,
+      gradNorm,
+      skipped: !Number.isFinite(gradNorm),
+      logprobs,
+    };
+  }
+
+  get #statsOffset(): number {
+    return this.headRows * SAMPLED_BYTES;
+  }
+
+  get #metricsOffset(): number {
+    return this.#statsOffset + this.headRows * STATS_BYTES;
+  }
+
+  get #clipOffset(): number {
+    return this.#metricsOffset + this.headRows * METRICS_BYTES;
+  }
+
+  /** All head rows, in the order in which they were copied out. */
+  *#rows(): ReturnType<typeof headRows> {
+    for (const microBatch of this.microBatches) yield* headRows(microBatch);
+  }
+}
+
+function copyOp(source: GPUBuffer, target: GPUBuffer, targetOffset: number, bytes: number): CopyOp {
+  return { kind: 'copy', source, sourceOffset: 0, target, targetOffset, bytes };
+}
+
+/** One staging buffer that grows to the largest result asked for. */
+export class Staging {
+  #buffer: GPUBuffer | null = null;
+
+  constructor(private readonly gpu: Gpu) {}
+
+  get bytes(): number {
+    return this.#buffer?.size ?? 0;
+  }
+
+  /** A buffer of at least `bytes`; nothing may be using the one before. */
+  reserve(bytes: number): GPUBuffer {
+    if (this.#buffer !== null && this.#buffer.size >= bytes) return this.#buffer;
+    this.destroy();
+    return (this.#buffer = this.gpu.createReadback('trainer results', 2 ** Math.ceil(Math.log2(bytes))));
+  }
+
+  destroy(): void {
+    if (this.#buffer !== null) this.gpu.destroyBuffer(this.#buffer);
+    this.#buffer = null;
+  }
+}
+
+/** A copy of a staging buffer's first bytes, once the device is done with what was submitted. */
+export async function readStaging(staging: GPUBuffer, bytes: number): Promise<ArrayBuffer> {
+  await staging.mapAsync(GPUMapMode.READ, 0, bytes);
+  const copy = staging.getMappedRange(0, bytes).slice(0);
+  staging.unmap();
+  return copy;
+}

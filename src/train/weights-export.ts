@@ -1,0 +1,91 @@
+import type { Gpu } from '../gpu/device.js';
+import type { Op } from '../gpu/ops.js';
+import type { WeightBuffers } from '../kernels/weight-buffers.js';
+import { assert, at } from '../lib/assert.js';
+import { zeroBuckets, type Buckets } from '../model/layout.js';
+import { readStaging } from './results.js';
+
+/** Bytes read back at once: small enough that other work fits in between. */
+const CHUNK_BYTES = 4 * 2 ** 20;
+
+/**
+ * Weights from the device to the host, a chunk at a time through staging buffers that are used again as soon as the
+ * host has read them. How many there come to be depends on how far the host lags behind the device; together they
+ * never exceed the weights by more than a chunk.
+ */
+export class WeightsExport {
+  readonly #free: GPUBuffer[] = [];
+  #staged = 0;
+  #reads: Promise<void>[] = [];
+  #target: Buckets = [];
+
+  constructor(
+    private readonly gpu: Gpu,
+    private readonly weights: WeightBuffers,
+  ) {}
+
+  get bytes(): number {
+    return this.#staged * CHUNK_BYTES;
+  }
+
+  /** Copies everything out; `collect` then waits for it. */
+  *ops(): Generator<Op, void, void> {
+    const target = zeroBuckets(this.weights.layout);
+    const reads: Promise<void>[] = [];
+    this.#target = target;
+    this.#reads = reads;
+    for (const [i, source] of this.weights.buckets.entries()) {
+      const bytesTotal = at(target, i).byteLength;
+      for (let offset = 0; offset < bytesTotal; offset += CHUNK_BYTES) {
+        const bytes = Math.min(CHUNK_BYTES, bytesTotal - offset);
+        const chunk = at(target, i).subarray(offset / 4, (offset + bytes) / 4);
+        yield* this.#chunk({ source, offset, bytes, chunk, reads });
+      }
+    }
+  }
+
+  /** The weights, once every chunk is here. */
+  async collect(): Promise<Buckets> {
+    await Promise.all(this.#reads);
+    return this.#target;
+  }
+
+  destroy(): void {
+    assert(this.#free.length === this.#staged, 'destroyed while chunks are being read');
+    for (const staging of this.#free) this.gpu.destroyBuffer(staging);
+  }
+
+  *#chunk(piece: {
+    source: GPUBuffer;
+    offset: number;
+    bytes: number;
+    chunk: Float32Array<ArrayBuffer>;
+    reads: Promise<void>[];
+  }): Generator<Op, void, void> {
+    const { source, offset, bytes, chunk, reads } = piece;
+    const staging = this.#take();
+    let handedOver = false;
+    try {
+      yield { kind: 'copy', source, sourceOffset: offset, target: staging, targetOffset: 0, bytes };
+      const call = (): void => {
+        const read = readStaging(staging, bytes)
+          .then((copy) => chunk.set(new Float32Array(copy)))
+          .finally(() => this.#free.push(staging));
+        // An export given up half-way has nobody who waits for its chunks.
+        read.catch(() => undefined);
+        reads.push(read);
+      };
+      handedOver = true;
+      yield { kind: 'submitted', call };
+    } finally {
+      if (!handedOver) this.#free.push(staging);
+    }
+  }
+
+  #take(): GPUBuffer {
+    const free = this.#free.pop();
+    if (free !== undefined) return free;
+    this.#staged++;
+    return this.gpu.createReadback('weights export', CHUNK_BYTES);
+  }
+}
