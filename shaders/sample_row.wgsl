@@ -51,52 +51,23 @@ var<immediate> params: Params;
 
 var<workgroup> lane_tokens: array<u32, 64>;
 
-fn argmax_token(d: Distribution, row_at: u32, lane: u32, thread: u32) -> u32 {
-  var token = NONE;
-  for (var i = lane; i < params.vocabulary; i += LANES) {
-    if (token == NONE && scaled_logit(i, row_at, d.inverse_temperature) == d.largest) {
-      token = i;
-    }
-  }
-  workgroupBarrier();
-  lane_tokens[thread] = token;
-  workgroupBarrier();
-  for (var other = 0u; other < LANES; other++) {
-    token = min(token, lane_tokens[thread / LANES * LANES + other]);
-  }
-  return token;
-}
-
-fn draw_token(d: Distribution, row_at: u32, target_fraction: f32, lane: u32, thread: u32) -> u32 {
-  let chunk = (params.vocabulary + LANES - 1u) / LANES;
-  let start = lane * chunk;
-  let end = min(start + chunk, params.vocabulary);
-  var mass = 0.0;
-  for (var i = start; i < end; i++) {
-    let z = scaled_logit(i, row_at, d.inverse_temperature);
-    mass += select(0.0, exp(z - d.largest), z >= d.threshold);
-  }
-  let wanted = target_fraction * lanes_sum(mass, thread);
-  // lane_values now holds every lane's mass: which lane's chunk does the wanted mass fall in?
+// The token of this lane's stretch that the draw falls on, or NONE when it falls on another lane's. Call it when
+// lane_values holds the kept mass of every lane's stretch.
+fn draw_token(d: Distribution, row_at: u32, wanted: f32, start: u32, end: u32, lane: u32, thread: u32) -> u32 {
   let first = thread / LANES * LANES;
-  var before = 0.0;
-  var owner = 0u;
+  var before = 0.0;  // mass of the lanes before the owner
+  var passed = 0.0;  // mass of the lanes so far
+  var owner = LANES; // the last lane with any mass, if rounding leaves the wanted mass beyond them all
   for (var other = 0u; other < LANES; other++) {
-    let reached = before + lane_values[first + other];
-    if (lane_values[first + other] > 0.0) {
+    let mass = lane_values[first + other];
+    if (mass > 0.0) {
       owner = other;
-      if (reached > wanted) {
+      before = passed;
+      passed += mass;
+      if (passed > wanted) {
         break;
       }
     }
-    if (other + 1u < LANES) {
-      before = reached;
-    }
-  }
-  // Rounding may leave the wanted mass beyond the last chunk that has any: then its last kept token is drawn.
-  before = 0.0;
-  for (var other = 0u; other < owner; other++) {
-    before += lane_values[first + other];
   }
   var token = NONE;
   if (lane == owner) {
@@ -111,10 +82,7 @@ fn draw_token(d: Distribution, row_at: u32, target_fraction: f32, lane: u32, thr
       }
     }
   }
-  workgroupBarrier();
-  lane_tokens[thread] = token;
-  workgroupBarrier();
-  return lane_tokens[first + owner];
+  return token;
 }
 
 @compute @workgroup_size(64)
@@ -128,37 +96,47 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   let row_at = (params.logits_start + local_row) * params.vocabulary;
   let d = find_distribution(s, row_at, params.vocabulary, params.filters, lane, thread);
 
-  let random = threefry2x32(vec2u(s.key_low, s.key_high), vec2u(request.position, 0u));
-  let drawn = draw_token(d, row_at, uniform_open(random.x), lane, thread);
-  let best = argmax_token(d, row_at, lane, thread);
-  var token = request.given;
-  if (token == NONE) {
-    // Logits that are not numbers keep no token: some token is taken then, and its log-probability shows it.
-    token = min(select(drawn, best, s.temperature == 0.0), params.vocabulary - 1u);
-  }
-
-  var raw_largest = -3.0e38;
-  for (var i = lane; i < params.vocabulary; i += LANES) {
-    raw_largest = max(raw_largest, logits[row_at + i]);
-  }
-  raw_largest = lanes_max(raw_largest, thread);
+  // Each lane takes a stretch of neighbouring tokens, so that the lanes' masses in order are the tokens' in order.
+  let stretch = (params.vocabulary + LANES - 1u) / LANES;
+  let start = min(lane * stretch, params.vocabulary);
+  let end = min(start + stretch, params.vocabulary);
   var raw_mass = 0.0;
   var mass = 0.0;
   var moment = 0.0;
-  for (var i = lane; i < params.vocabulary; i += LANES) {
-    raw_mass += exp(logits[row_at + i] - raw_largest);
-    let z = scaled_logit(i, row_at, d.inverse_temperature);
+  var token = NONE;
+  for (var i = start; i < end; i++) {
+    let logit = logits[row_at + i];
+    raw_mass += exp(logit - d.largest_logit);
+    let z = logit * d.inverse_temperature;
     if (z >= d.threshold) {
       let weight = exp(z - d.largest);
       mass += weight;
       moment = fma(weight, z - d.largest, moment);
     }
+    if (token == NONE && logit == d.largest_logit) {
+      token = i;
+    }
   }
-  let raw_logsumexp = raw_largest + log(lanes_sum(raw_mass, thread));
-  let kept = lanes_sum(mass, thread);
+  let raw_logsumexp = d.largest_logit + log(lanes_sum(raw_mass, thread));
   let kept_moment = lanes_sum(moment, thread);
+  let kept = lanes_sum(mass, thread);
+  if (s.temperature != 0.0) {
+    let random = threefry2x32(vec2u(s.key_low, s.key_high), vec2u(request.position, 0u));
+    token = draw_token(d, row_at, uniform_open(random.x) * kept, start, end, lane, thread);
+  }
+  lane_tokens[thread] = token;
+  workgroupBarrier();
   if (lane != 0u || wanted_row >= params.rows) {
     return;
+  }
+  if (request.given != NONE) {
+    token = request.given;
+  } else {
+    for (var other = 1u; other < LANES; other++) {
+      token = min(token, lane_tokens[thread + other]);
+    }
+    // Logits that are not numbers keep no token: some token is taken then, and its log-probability shows it.
+    token = min(token, params.vocabulary - 1u);
   }
   let token_logit = scaled_logit(token, row_at, d.inverse_temperature);
   // A given token may lie below the threshold of the weights it is scored under: it counts all the same.

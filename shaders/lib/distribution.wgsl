@@ -27,12 +27,23 @@ fn value_of_ordered(ordered: u32) -> f32 {
 
 struct Distribution {
   inverse_temperature: f32,
-  largest: f32,      // of the scaled logits
-  threshold: f32,    // scaled logits at or above it are kept
+  largest_logit: f32,
+  largest: f32,   // of the scaled logits
+  threshold: f32, // scaled logits at or above it are kept
 }
 
 fn scaled_logit(index: u32, row_at: u32, inverse_temperature: f32) -> f32 {
   return logits[row_at + index] * inverse_temperature;
+}
+
+// Mass of the kept tokens whose ordered bits are `least` or more.
+fn mass_from(least: u32, d: Distribution, row_at: u32, vocabulary: u32, lane: u32, thread: u32) -> f32 {
+  var mass = 0.0;
+  for (var i = lane; i < vocabulary; i += LANES) {
+    let z = scaled_logit(i, row_at, d.inverse_temperature);
+    mass += select(0.0, exp(z - d.largest), z >= d.threshold && ordered_bits(z) >= least);
+  }
+  return lanes_sum(mass, thread);
 }
 
 // `filters` is the same for the whole dispatch: a row without a filter gets the same bits either way. The bits to
@@ -43,9 +54,10 @@ fn find_distribution(s: Sampling, row_at: u32, vocabulary: u32, filters: u32, la
   d.inverse_temperature = select(1.0 / s.temperature, 1.0, greedy);
   var largest = -3.0e38;
   for (var i = lane; i < vocabulary; i += LANES) {
-    largest = max(largest, scaled_logit(i, row_at, d.inverse_temperature));
+    largest = max(largest, logits[row_at + i]);
   }
-  d.largest = lanes_max(largest, thread);
+  d.largest_logit = lanes_max(largest, thread);
+  d.largest = d.largest_logit * d.inverse_temperature; // rounding keeps the order: no scaled logit is larger
   d.threshold = -3.0e38;
   if (!greedy && s.min_p > 0.0) {
     d.threshold = d.largest + log(s.min_p);
@@ -68,21 +80,16 @@ fn find_distribution(s: Sampling, row_at: u32, vocabulary: u32, filters: u32, la
     d.threshold = max(d.threshold, value_of_ordered(cut));
   }
 
-  // The largest value that a mass of top_p or more reaches. With nothing asked of it, the first candidate has it all.
+  // The largest value that a share top_p of the mass kept so far, or more, reaches.
   cut = 0u;
+  let top_p_bits = select(0u, 32u, (filters & USES_TOP_P) != 0u);
   var wanted = 0.0;
-  let top_p_bits = select(0u, 33u, (filters & USES_TOP_P) != 0u);
-  for (var pass = 0u; pass < top_p_bits; pass++) {
-    let candidate = select(cut | (0x80000000u >> (pass - 1u)), 0u, pass == 0u);
-    var mass = 0.0;
-    for (var i = lane; i < vocabulary; i += LANES) {
-      let z = scaled_logit(i, row_at, d.inverse_temperature);
-      mass += select(0.0, exp(z - d.largest), z >= d.threshold && ordered_bits(z) >= candidate);
-    }
-    let above = lanes_sum(mass, thread);
-    if (pass == 0u) {
-      wanted = s.top_p * above;
-    } else if (above >= wanted) {
+  if (top_p_bits > 0u) {
+    wanted = s.top_p * mass_from(0u, d, row_at, vocabulary, lane, thread);
+  }
+  for (var bit = 0u; bit < top_p_bits; bit++) {
+    let candidate = cut | (0x80000000u >> bit);
+    if (mass_from(candidate, d, row_at, vocabulary, lane, thread) >= wanted) {
       cut = candidate;
     }
   }

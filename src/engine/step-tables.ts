@@ -87,12 +87,20 @@ export class StepTables {
       rows += count;
       if (!last) continue;
       const drawn = start + count;
-      this.#set(this.sampleRows, samples.length * SAMPLE_ROW_WORDS, [sequence.slot, drawn, NONE, sequence.serial]);
+      this.#set(this.sampleRows, samples.length * SAMPLE_ROW_WORDS, [
+        sequence.slot,
+        drawn,
+        NONE,
+        sequence.serial,
+      ]);
       this.#set(this.rowIndex, samples.length, [rows - 1]);
       filters |= filtersOf(sequence.request.sampling, this.vocabSize);
       samples.push(sequence);
     }
-    assert(rows <= this.sizes.rowsMax && samples.length <= this.sizes.slots, 'a batch larger than its tables');
+    assert(
+      rows <= this.sizes.rowsMax && samples.length <= this.sizes.slots,
+      'a batch larger than its tables',
+    );
     const write: WriteOp = { kind: 'write', target: this.#buffer, offset: 0, data: this.#words.slice() };
     return { write, shape: { rows, contextTokens, samples, filters } };
   }

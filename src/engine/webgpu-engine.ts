@@ -127,7 +127,10 @@ export class WebGpuEngine implements Engine {
   add(request: SequenceRequest): void {
     const sequence = new Sequence(request);
     assert(!this.#sequences.has(request.id), `sequence ${request.id} is already here`);
-    assert(request.promptTokenIds.length > 0 && sequence.rowsLeft > 0, `sequence ${request.id} has nothing to do`);
+    assert(
+      request.promptTokenIds.length > 0 && sequence.rowsLeft > 0,
+      `sequence ${request.id} has nothing to do`,
+    );
     assert(
       sequence.tokensInCacheMax <= this.options.contextTokensMax && this.#batcher.canEverHold(sequence),
       `sequence ${request.id} of ${sequence.tokensInCacheMax} tokens does not fit the engine`,
@@ -206,7 +209,9 @@ export class WebGpuEngine implements Engine {
     yield {
       kind: 'submitted',
       call: () => {
-        const reading = this.#read({ shape, version, staging }, bytes).finally(() => this.#inFlight.delete(reading));
+        const reading = this.#read({ shape, version, staging }, bytes).finally(() =>
+          this.#inFlight.delete(reading),
+        );
         this.#inFlight.add(reading);
       },
     };

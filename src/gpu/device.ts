@@ -133,8 +133,11 @@ export async function findAdapter(options: DeviceOptions = {}): Promise<GPUAdapt
 export async function openGpu(options: DeviceOptions = {}): Promise<Gpu> {
   const adapter = await findAdapter(options);
   if (adapter === null) {
-    const which = options.adapter === undefined ? 'no WebGPU adapter found' : `no adapter named "${options.adapter}"`;
-    throw new UserError(`${which}: run \`npx offbeat doctor\`, which names what is missing and the command that installs it`);
+    const which =
+      options.adapter === undefined ? 'no WebGPU adapter found' : `no adapter named "${options.adapter}"`;
+    throw new UserError(
+      `${which}: run \`npx offbeat doctor\`, which names what is missing and the command that installs it`,
+    );
   }
   const summary = summarizeAdapter(adapter.info);
   const bindingBytes = adapter.limits.maxStorageBufferBindingSize;

@@ -92,7 +92,8 @@ export class SliceEncoder {
 
   #beginPass(): GPUComputePassEncoder {
     const { timestamps } = this;
-    if (timestamps === null || this.#queriesUsed + 2 > timestamps.capacity) return this.#encoder.beginComputePass();
+    if (timestamps === null || this.#queriesUsed + 2 > timestamps.capacity)
+      return this.#encoder.beginComputePass();
     const first = this.#queriesUsed;
     this.#queriesUsed += 2;
     return this.#encoder.beginComputePass({
@@ -133,9 +134,16 @@ export async function runProgram(gpu: Gpu, program: Iterable<Op>): Promise<void>
 }
 
 /** Reads a buffer back: a copy of its bytes. For tests, tools and set-up. */
-export async function readBuffer(gpu: Gpu, source: GPUBuffer, offset = 0, bytes = source.size): Promise<ArrayBuffer> {
+export async function readBuffer(
+  gpu: Gpu,
+  source: GPUBuffer,
+  offset = 0,
+  bytes = source.size,
+): Promise<ArrayBuffer> {
   const staging = gpu.createReadback('read back', bytes);
-  await runProgram(gpu, [{ kind: 'copy', source, sourceOffset: offset, target: staging, targetOffset: 0, bytes }]);
+  await runProgram(gpu, [
+    { kind: 'copy', source, sourceOffset: offset, target: staging, targetOffset: 0, bytes },
+  ]);
   await staging.mapAsync(GPUMapMode.READ);
   const copy = staging.getMappedRange(0, bytes).slice(0);
   staging.unmap();

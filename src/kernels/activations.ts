@@ -34,8 +34,18 @@ export class Activations {
     readonly rowsMax: number,
     keep: boolean,
   ) {
-    const largest = rowsMax * Math.max(2 * config.intermediateSize, config.hiddenSize, (config.heads + 2 * config.kvHeads) * config.headDim) * 4;
-    assert(largest <= gpu.limits.maxStorageBufferBindingSize, `activations of ${rowsMax} rows do not fit a binding`);
+    const largest =
+      rowsMax *
+      Math.max(
+        2 * config.intermediateSize,
+        config.hiddenSize,
+        (config.heads + 2 * config.kvHeads) * config.headDim,
+      ) *
+      4;
+    assert(
+      largest <= gpu.limits.maxStorageBufferBindingSize,
+      `activations of ${rowsMax} rows do not fit a binding`,
+    );
     const make = (name: string, columns: number): GPUBuffer => {
       const buffer = gpu.createStorage(`activations ${name}`, rowsMax * columns * 4);
       this.#all.push(buffer);

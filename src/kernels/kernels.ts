@@ -22,7 +22,11 @@ interface Declared {
   readonly source: string;
   readonly bindings: readonly { readonly name: string; readonly access: string }[];
   readonly params: readonly { readonly name: string; readonly type: string }[];
-  readonly overrides: readonly { readonly name: string; readonly type: string; readonly default: number | null }[];
+  readonly overrides: readonly {
+    readonly name: string;
+    readonly type: string;
+    readonly default: number | null;
+  }[];
   readonly preludes: readonly { readonly name: string; readonly type: string }[];
 }
 
@@ -40,7 +44,10 @@ export class Bound<N extends ShaderName> {
   /** `grid` counts workgroups; `work` is in the kernel's own unit and only matters relative to itself. */
   dispatch(params: Params<N>, grid: readonly [number, number, number], work: number): DispatchOp {
     for (const count of grid) {
-      assert(Number.isInteger(count) && count > 0 && count <= GRID_MAX, `${this.kernel}: grid ${grid.join('×')}`);
+      assert(
+        Number.isInteger(count) && count > 0 && count <= GRID_MAX,
+        `${this.kernel}: grid ${grid.join('×')}`,
+      );
     }
     const words = new ArrayBuffer(this.declared.params.length * 4);
     const view = new DataView(words);
@@ -79,7 +86,9 @@ export class Kernels {
       const slice = given[bindingName];
       assert(slice !== undefined, `${name}: no buffer for ${bindingName}`);
       const resource =
-        'buffer' in slice ? { buffer: slice.buffer, offset: slice.offset, size: slice.bytes } : { buffer: slice };
+        'buffer' in slice
+          ? { buffer: slice.buffer, offset: slice.offset, size: slice.bytes }
+          : { buffer: slice };
       return { binding, resource };
     });
     const bindGroup = this.gpu.device.createBindGroup({ label: key, layout, entries });
@@ -114,7 +123,7 @@ export class Kernels {
       compute: {
         module: device.createShaderModule({ label: key, code: prelude + declared.source }),
         entryPoint: 'main',
-        constants: definedOnly(variant.overrides as Record<string, number | undefined>),
+        constants: definedOnly(variant.overrides),
       },
     });
     const made = { pipeline, layout };
@@ -124,7 +133,9 @@ export class Kernels {
 }
 
 function definedOnly(values: Record<string, number | undefined>): Record<string, number> {
-  return Object.fromEntries(Object.entries(values).filter((entry): entry is [string, number] => entry[1] !== undefined));
+  return Object.fromEntries(
+    Object.entries(values).filter((entry): entry is [string, number] => entry[1] !== undefined),
+  );
 }
 
 function variantKey<N extends ShaderName>(name: N, variant: Variant<N>): string {

@@ -25,7 +25,9 @@ export class KvCache {
   ) {
     const bytes = blocks * kvBlockBytes(config);
     const make = (what: string) =>
-      Array.from({ length: config.layers }, (_, layer) => gpu.createStorage(`${label} ${what} ${layer}`, bytes));
+      Array.from({ length: config.layers }, (_, layer) =>
+        gpu.createStorage(`${label} ${what} ${layer}`, bytes),
+      );
     this.keys = make('keys');
     this.values = make('values');
   }

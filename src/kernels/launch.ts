@@ -33,7 +33,11 @@ export interface MatmulShape {
 export class Matmul {
   readonly #bound: Bound<MatmulName>;
 
-  constructor(kernels: Kernels, name: MatmulName, buffers: { x: Slice; w: Slice; y: Slice; residual?: Slice }) {
+  constructor(
+    kernels: Kernels,
+    name: MatmulName,
+    buffers: { x: Slice; w: Slice; y: Slice; residual?: Slice },
+  ) {
     const { x, w, y, residual } = buffers;
     this.#bound = kernels.bind(
       name,
@@ -45,7 +49,11 @@ export class Matmul {
   *run(shape: MatmulShape, split: Splitter): Generator<DispatchOp, void, void> {
     const { rows, inner, columns, xStart = 0, yStart = 0 } = shape;
     const columnGroups = Math.ceil(columns / COLUMNS_PER_GROUP);
-    for (const [start, count] of cut(rows, ROWS_PER_GROUP, split.pieces(this.#bound.kernel, rows * inner * columns))) {
+    for (const [start, count] of cut(
+      rows,
+      ROWS_PER_GROUP,
+      split.pieces(this.#bound.kernel, rows * inner * columns),
+    )) {
       yield this.#bound.dispatch(
         { rows: count, inner, columns, x_start: xStart + start, y_start: yStart + start },
         [columnGroups, Math.ceil(count / ROWS_PER_GROUP), 1],
@@ -69,7 +77,11 @@ export class MatmulTn {
   ): Generator<DispatchOp, void, void> {
     const { rows, inner, columns, xStart = 0, gStart = 0 } = shape;
     const columnGroups = Math.ceil(columns / COLUMNS_PER_GROUP);
-    for (const [start, count] of cut(inner, ROWS_PER_GROUP, split.pieces(this.#bound.kernel, rows * inner * columns))) {
+    for (const [start, count] of cut(
+      inner,
+      ROWS_PER_GROUP,
+      split.pieces(this.#bound.kernel, rows * inner * columns),
+    )) {
       yield this.#bound.dispatch(
         { rows, inner, columns, inner_start: start, inner_count: count, x_start: xStart, g_start: gStart },
         [columnGroups, Math.ceil(count / ROWS_PER_GROUP), 1],

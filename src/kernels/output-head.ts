@@ -64,7 +64,8 @@ export class HeadActivations {
   }
 
   destroy(): void {
-    for (const buffer of [this.normed, this.scale, this.logits, this.sampled, this.stats]) this.gpu.destroyBuffer(buffer);
+    for (const buffer of [this.normed, this.scale, this.logits, this.sampled, this.stats])
+      this.gpu.destroyBuffer(buffer);
   }
 }
 
@@ -122,10 +123,15 @@ export class OutputHead {
   }
 
   /** Logits of one stretch into the logits buffer, then a token, log-probability and statistics for each row. */
-  *stretch(start: number, count: number, filters: number, split: Splitter): Generator<DispatchOp, void, void> {
+  *stretch(
+    start: number,
+    count: number,
+    filters: number,
+    split: Splitter,
+  ): Generator<DispatchOp, void, void> {
     const { hiddenSize: hidden, vocabSize: vocabulary } = this.config;
     yield* this.#logits.run({ rows: count, inner: hidden, columns: vocabulary, xStart: start }, split);
-    const passes = 6 + (filters & USES_TOP_K ? 32 : 0) + (filters & USES_TOP_P ? 33 : 0);
+    const passes = 3 + (filters & USES_TOP_K ? 32 : 0) + (filters & USES_TOP_P ? 33 : 0);
     const rowWork = vocabulary * passes;
     const rowsPerGroup = THREADS / lanesFor(vocabulary);
     for (const [from, rows] of cut(count, rowsPerGroup, split.pieces(this.#sample.kernel, count * rowWork))) {

@@ -102,7 +102,13 @@ export class Transformer {
     return {
       norm1: norm(input, w('attentionNorm'), a.normed1, a.scale1),
       qkv: new Matmul(kernels, 'matmul_nn', { x: a.normed1, w: w('qkv'), y: a.qkv }),
-      rope: kernels.bind('rope_kv_write', head, { ...tables, ...cache, angles: inputs.angles, qkv: a.qkv, q: a.q }),
+      rope: kernels.bind('rope_kv_write', head, {
+        ...tables,
+        ...cache,
+        angles: inputs.angles,
+        qkv: a.qkv,
+        q: a.q,
+      }),
       attention: kernels.bind('attention_paged', head, {
         ...tables,
         ...cache,
@@ -110,7 +116,12 @@ export class Transformer {
         out: a.attention,
         logsumexp: a.logsumexp,
       }),
-      out: new Matmul(kernels, 'matmul_nn', { x: a.attention, w: w('attentionOut'), y: a.middle, residual: input }),
+      out: new Matmul(kernels, 'matmul_nn', {
+        x: a.attention,
+        w: w('attentionOut'),
+        y: a.middle,
+        residual: input,
+      }),
       norm2: norm(a.middle, w('mlpNorm'), a.normed2, a.scale2),
       gateUp: new Matmul(kernels, 'matmul_nn', { x: a.normed2, w: w('gateUp'), y: a.gateUp }),
       gate: kernels.bind('silu_gate', { overrides: {}, prelude: {} }, { gate_up: a.gateUp, y: a.gated }),
@@ -122,12 +133,23 @@ export class Transformer {
   *forward(batch: BatchSize, split: Splitter): Generator<DispatchOp, void, void> {
     const { hiddenSize } = this.config;
     const { rows } = batch;
-    yield this.#embed.dispatch({ rows, hidden: hiddenSize }, [groups(hiddenSize), rows, 1], rows * hiddenSize);
+    yield this.#embed.dispatch(
+      { rows, hidden: hiddenSize },
+      [groups(hiddenSize), rows, 1],
+      rows * hiddenSize,
+    );
     for (const layer of this.#layers) yield* this.#forwardLayer(layer, batch, split);
   }
 
   *#forwardLayer(layer: LayerKernels, batch: BatchSize, split: Splitter): Generator<DispatchOp, void, void> {
-    const { hiddenSize: hidden, intermediateSize: inner, heads, kvHeads, headDim, rmsNormEps: eps } = this.config;
+    const {
+      hiddenSize: hidden,
+      intermediateSize: inner,
+      heads,
+      kvHeads,
+      headDim,
+      rmsNormEps: eps,
+    } = this.config;
     const { rows } = batch;
     const blocks_per_slot = this.parts.inputs.blocksPerSlot;
     const queryColumns = heads * headDim;

@@ -15,7 +15,9 @@ export class WeightBuffers {
     readonly layout: ParamLayout,
     label: string,
   ) {
-    this.buckets = layout.bucketElements.map((elements, i) => gpu.createStorage(`${label} ${i}`, elements * 4));
+    this.buckets = layout.bucketElements.map((elements, i) =>
+      gpu.createStorage(`${label} ${i}`, elements * 4),
+    );
   }
 
   /** The tensor's part of its bucket, ready to bind. */
@@ -35,7 +37,12 @@ export class WeightBuffers {
     for (const [i, bucket] of data.entries()) {
       const target = at(this.buckets, i);
       for (let start = 0; start < bucket.length; start += CHUNK_BYTES / 4) {
-        yield { kind: 'write', target, offset: start * 4, data: bucket.subarray(start, start + CHUNK_BYTES / 4) };
+        yield {
+          kind: 'write',
+          target,
+          offset: start * 4,
+          data: bucket.subarray(start, start + CHUNK_BYTES / 4),
+        };
       }
     }
   }
@@ -53,7 +60,11 @@ export class WeightBuffers {
 }
 
 /** Copies `bytes` from the start of one buffer to the start of another, a chunk an op. */
-export function* copyChunks(source: GPUBuffer, target: GPUBuffer, bytes: number): Generator<CopyOp, void, void> {
+export function* copyChunks(
+  source: GPUBuffer,
+  target: GPUBuffer,
+  bytes: number,
+): Generator<CopyOp, void, void> {
   for (let offset = 0; offset < bytes; offset += CHUNK_BYTES) {
     const size = Math.min(CHUNK_BYTES, bytes - offset);
     yield { kind: 'copy', source, sourceOffset: offset, target, targetOffset: offset, bytes: size };

@@ -57,8 +57,8 @@ export class CostModel implements Splitter {
   }
 
   observe(op: DispatchOp, us: number): void {
-    let classes = this.#timings.get(op.kernel);
-    if (classes === undefined) this.#timings.set(op.kernel, (classes = new Map()));
+    const classes = this.#timings.get(op.kernel) ?? new Map<number, Timing>();
+    this.#timings.set(op.kernel, classes);
     const known = classes.get(sizeClass(op.work));
     if (known === undefined) {
       classes.set(sizeClass(op.work), { work: op.work, us, count: 1 });

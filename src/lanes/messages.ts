@@ -25,15 +25,38 @@ export interface OpenLane {
 }
 
 export type LaneRequest =
-  | { readonly kind: 'createTrainer'; readonly config: ModelConfig; readonly layout: ParamLayout; readonly options: TrainerOptions; readonly weights: Buckets }
+  | {
+      readonly kind: 'createTrainer';
+      readonly config: ModelConfig;
+      readonly layout: ParamLayout;
+      readonly options: TrainerOptions;
+      readonly weights: Buckets;
+    }
   /** An engine for the job; it has no weights until `publish` (same lane) or `pull` (any lane). */
-  | { readonly kind: 'createEngine'; readonly config: ModelConfig; readonly layout: ParamLayout; readonly options: EngineOptions; readonly store: SharedStore | null }
+  | {
+      readonly kind: 'createEngine';
+      readonly config: ModelConfig;
+      readonly layout: ParamLayout;
+      readonly options: EngineOptions;
+      readonly store: SharedStore | null;
+    }
   /** Frees the engine, its weights and its cache; the answer holds the sequences it had, to go on elsewhere. */
   | { readonly kind: 'removeEngine' }
   /** Keeps the trainer's present weights as the frozen reference. */
   | { readonly kind: 'keepReference' }
-  | { readonly kind: 'train'; readonly requestedMs: number; readonly sequences: readonly TrainSequence[]; readonly options: StepOptions }
-  | { readonly kind: 'score'; readonly requestedMs: number; readonly stage: string; readonly which: 'policy' | 'reference'; readonly sequences: readonly ScoreSequence[] }
+  | {
+      readonly kind: 'train';
+      readonly requestedMs: number;
+      readonly sequences: readonly TrainSequence[];
+      readonly options: StepOptions;
+    }
+  | {
+      readonly kind: 'score';
+      readonly requestedMs: number;
+      readonly stage: string;
+      readonly which: 'policy' | 'reference';
+      readonly sequences: readonly ScoreSequence[];
+    }
   /** The trainer's weights as `version`: a device copy for this lane's engine, and into the store when there is one. */
   | { readonly kind: 'publish'; readonly version: number; readonly store: SharedStore | null }
   /** The store's newest version into this lane's engine. */

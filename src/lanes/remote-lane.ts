@@ -4,7 +4,15 @@ import type { AdapterSummary } from '../gpu/device.js';
 import { assert } from '../lib/assert.js';
 import { UserError } from '../lib/errors.js';
 import type { LaneRecords } from '../telemetry/records.js';
-import type { FromLane, LaneAnswers, LaneFailure, LaneRequest, LaneRequestKind, OpenLane, ToLane } from './messages.js';
+import type {
+  FromLane,
+  LaneAnswers,
+  LaneFailure,
+  LaneRequest,
+  LaneRequestKind,
+  OpenLane,
+  ToLane,
+} from './messages.js';
 
 const OPEN_TIMEOUT_MS = 60_000;
 /** How long a lane may take to finish what is in flight before it is given up. */
@@ -57,7 +65,12 @@ export class RemoteLane {
     const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData });
     const opened = await new Promise<Extract<FromLane, { kind: 'opened' }>>((resolve, reject) => {
       const timer = setTimeout(
-        () => reject(new UserError(`lane ${options.lane}: no device after ${OPEN_TIMEOUT_MS / 1000} s: run \`npx offbeat doctor\``)),
+        () =>
+          reject(
+            new UserError(
+              `lane ${options.lane}: no device after ${OPEN_TIMEOUT_MS / 1000} s: run \`npx offbeat doctor\``,
+            ),
+          ),
         OPEN_TIMEOUT_MS,
       );
       worker.once('error', reject);
@@ -70,7 +83,14 @@ export class RemoteLane {
     });
     worker.removeAllListeners('error');
     const { adapter, storageBindingBytesMax } = opened;
-    return new RemoteLane(options.lane, adapter, storageBindingBytesMax, worker, new Int32Array(doorbell), events);
+    return new RemoteLane(
+      options.lane,
+      adapter,
+      storageBindingBytesMax,
+      worker,
+      new Int32Array(doorbell),
+      events,
+    );
   }
 
   /** Sends a request; resolves with its answer, rejects when it fails or the lane breaks. */

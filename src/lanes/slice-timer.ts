@@ -44,7 +44,10 @@ export class SliceTimer {
   }
 
   /** An encoder for the next slice, timed or not, and how to submit it. */
-  begin(hasNewKernels: boolean): { encoder: SliceEncoder; submit: (dispatches: readonly DispatchOp[]) => void } {
+  begin(hasNewKernels: boolean): {
+    encoder: SliceEncoder;
+    submit: (dispatches: readonly DispatchOp[]) => void;
+  } {
     const wanted = hasNewKernels || this.#slices++ % SAMPLE_EVERY === 0;
     const kit = wanted ? this.#free.pop() : undefined;
     if (kit === undefined) {

@@ -14,10 +14,14 @@ async function main(open: OpenLane): Promise<void> {
   const post = (message: FromLane, transfer: ArrayBuffer[] = []): void => port.postMessage(message, transfer);
   const gpu = await openGpu(open.adapter === null ? {} : { adapter: open.adapter });
   const doorbell = new Int32Array(open.doorbell);
-  const lane = new Lane(gpu, { lane: open.lane, job: open.job, budgets: open.budgets, doorbell }, (update) => {
-    const { ids, tokenIds, logprobs, rawLogprobs } = update;
-    post({ kind: 'tokens', update }, [ids.buffer, tokenIds.buffer, logprobs.buffer, rawLogprobs.buffer]);
-  });
+  const lane = new Lane(
+    gpu,
+    { lane: open.lane, job: open.job, budgets: open.budgets, doorbell },
+    (update) => {
+      const { ids, tokenIds, logprobs, rawLogprobs } = update;
+      post({ kind: 'tokens', update }, [ids.buffer, tokenIds.buffer, logprobs.buffer, rawLogprobs.buffer]);
+    },
+  );
   let closing = false;
   void gpu.lost.then((reason) => {
     if (!closing) post({ kind: 'broken', failure: { code: 'device', text: reason } });
@@ -25,7 +29,10 @@ async function main(open: OpenLane): Promise<void> {
   lane.running.catch((error: unknown) => {
     post({ kind: 'broken', failure: toFailure(error) });
   });
-  const records = setInterval(() => post({ kind: 'records', records: lane.takeRecords(false) }), RECORDS_EVERY_MS);
+  const records = setInterval(
+    () => post({ kind: 'records', records: lane.takeRecords(false) }),
+    RECORDS_EVERY_MS,
+  );
 
   const answer = async ({ id, request }: ToLane): Promise<void> => {
     if (request.kind === 'close') {

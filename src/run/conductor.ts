@@ -71,7 +71,13 @@ export class Conductor {
     for (const engine of this.scheduler.snapshot.jobs.get(id)?.engines ?? []) {
       const running = pool.runningOn(engine.lane);
       if (engine.running === running || !fleet.awake.includes(engine.lane)) continue;
-      this.scheduler.dispatch({ kind: 'progress', job: id, lane: engine.lane, running, version: engine.version });
+      this.scheduler.dispatch({
+        kind: 'progress',
+        job: id,
+        lane: engine.lane,
+        running,
+        version: engine.version,
+      });
     }
   }
 
@@ -101,7 +107,8 @@ export class Conductor {
     this.#version = version;
     weights.published((nowMs() - startedMs) / 1000);
     // The job was added with its first version: only later ones are news.
-    if (version > this.job.version) this.scheduler.dispatch({ kind: 'versionPublished', job: this.job.id, version });
+    if (version > this.job.version)
+      this.scheduler.dispatch({ kind: 'versionPublished', job: this.job.id, version });
     for (const lane of this.#placeable()) if (lane !== 0) void this.#pull(lane);
   }
 
@@ -124,7 +131,9 @@ export class Conductor {
   #placeable(): number[] {
     const engines = this.scheduler.snapshot.jobs.get(this.job.id)?.engines ?? [];
     const { awake } = this.parts.fleet;
-    return engines.filter(({ lane, status }) => status === 'awake' && awake.includes(lane)).map(({ lane }) => lane);
+    return engines
+      .filter(({ lane, status }) => status === 'awake' && awake.includes(lane))
+      .map(({ lane }) => lane);
   }
 
   #effects(): Effects {
@@ -141,7 +150,9 @@ export class Conductor {
         if (changes.length > 0) records.plans.push({ cycle: record.cycle, atMs: record.timeMs, changes });
       },
       violation: (violations) => {
-        this.parts.onViolation(violations.map(({ invariant, message }) => `invariant ${invariant}: ${message}`).join('; '));
+        this.parts.onViolation(
+          violations.map(({ invariant, message }) => `invariant ${invariant}: ${message}`).join('; '),
+        );
       },
       failed: onFailed,
     };
@@ -166,7 +177,9 @@ export class Conductor {
 
 function planChanges({ plan }: PlanRecord): string[] {
   return [
-    ...plan.wake.map(({ job, lane, slots, reason }) => `wake ${job} engine on lane ${lane}, ${slots} slots: ${reason}`),
+    ...plan.wake.map(
+      ({ job, lane, slots, reason }) => `wake ${job} engine on lane ${lane}, ${slots} slots: ${reason}`,
+    ),
     ...plan.sleep.map(({ job, lane, reason }) => `put ${job} engine on lane ${lane} to sleep: ${reason}`),
     ...plan.grant.map(({ request, reason }) => `grant request ${request}: ${reason}`),
   ];

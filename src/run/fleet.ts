@@ -65,7 +65,8 @@ export class Fleet {
     const settled = await Promise.allSettled(opening);
     const lanes = settled.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
     try {
-      for (const result of settled) if (result.status === 'rejected') throw result.reason;
+      const failed = settled.find((result) => result.status === 'rejected');
+      if (failed !== undefined) throw toError(failed.reason);
       const bindingBytes = Math.min(BUCKET_BYTES_MAX, ...lanes.map((lane) => lane.storageBindingBytesMax));
       const layout = paramLayout(config, bindingBytes);
       const store = lanes.length > 1 ? WeightStore.create(layout) : null;
@@ -105,7 +106,13 @@ export class Fleet {
     assert(!this.#awakeSince.has(lane), `lane ${lane} is already awake`);
     const { config, engine } = this.options;
     const store = this.store?.shared ?? null;
-    await at(this.lanes, lane).request({ kind: 'createEngine', config, layout: this.layout, options: engine, store });
+    await at(this.lanes, lane).request({
+      kind: 'createEngine',
+      config,
+      layout: this.layout,
+      options: engine,
+      store,
+    });
     this.#awakeSince.set(lane, nowMs());
     if (lane !== 0) return (await at(this.lanes, lane).request({ kind: 'pull' })).version;
     await this.trainer.request({ kind: 'publish', version, store: null });
@@ -156,4 +163,8 @@ export class Fleet {
     this.#awakeSince.delete(lane);
     this.records.awake.push({ lane, job: this.options.job, fromMs, toMs: nowMs() });
   }
+}
+
+function toError(reason: unknown): Error {
+  return reason instanceof Error ? reason : new Error(String(reason));
 }

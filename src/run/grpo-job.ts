@@ -59,7 +59,10 @@ export class GrpoJob {
     const { seed, rollout, evaluation } = config;
     const { temperature, topK, topP, minP, maxTokens: tokensMax } = rollout;
     this.#kind = { seed, tokensMax, sampling: { temperature, topK, topP, minP }, stopTokenIds };
-    this.#evaluationKind = { ...this.#kind, sampling: { temperature: evaluation.temperature, topK: 0, topP: 1, minP: 0 } };
+    this.#evaluationKind = {
+      ...this.#kind,
+      sampling: { temperature: evaluation.temperature, topK: 0, topP: 1, minP: 0 },
+    };
     this.#train = environment.tasks({ split: 'train', seed })[Symbol.iterator]();
     this.#heldout = heldoutTasks(environment, seed, evaluation.heldoutPrompts);
   }
@@ -101,7 +104,11 @@ export class GrpoJob {
   async #evaluate(step: number): Promise<number | null> {
     const { pool, tokenizer, conductor, alive, onPhase, onHeldout } = this.parts;
     if (this.#heldout.length === 0) return null;
-    onPhase(step === 0 ? 'measuring held-out reward before training' : `measuring held-out reward after step ${step}`);
+    onPhase(
+      step === 0
+        ? 'measuring held-out reward before training'
+        : `measuring held-out reward after step ${step}`,
+    );
     const groups = startEvaluation(pool, tokenizer, this.#heldout, this.#evaluationKind);
     conductor.update();
     await alive(Promise.all(groups.map(({ scored }) => scored)));
@@ -155,7 +162,13 @@ export class GrpoJob {
       const groups = Array.from({ length: promptsPerStep }, () => {
         const next = this.#train.next();
         assert(next.done !== true, 'the train split has no end');
-        return pool.start(next.value, tokenizer.encode(next.value.prompt), step, samplesPerPrompt, this.#kind);
+        return pool.start(
+          next.value,
+          tokenizer.encode(next.value.prompt),
+          step,
+          samplesPerPrompt,
+          this.#kind,
+        );
       });
       this.#started.set(step, groups);
     }
@@ -168,10 +181,16 @@ export class GrpoJob {
     const { clipLow, clipHigh, klCoefficient } = config.algorithm;
     let updates = batch.updates;
     if (config.algorithm.oldLogProbs === 'recomputed') {
-      updates = await this.#scored('oldLogProbs', 'policy', updates, (sequence, oldLogprobs) => ({ ...sequence, oldLogprobs }));
+      updates = await this.#scored('oldLogProbs', 'policy', updates, (sequence, oldLogprobs) => ({
+        ...sequence,
+        oldLogprobs,
+      }));
     }
     if (klCoefficient > 0) {
-      updates = await this.#scored('refLogProbs', 'reference', updates, (sequence, refLogprobs) => ({ ...sequence, refLogprobs }));
+      updates = await this.#scored('refLogProbs', 'reference', updates, (sequence, refLogprobs) => ({
+        ...sequence,
+        refLogprobs,
+      }));
     }
     return conductor.stage('actorTraining', async (requestedMs) => {
       const objective = { algorithm: 'grpo', clipLow, clipHigh, klCoefficient } as const;
@@ -200,7 +219,13 @@ export class GrpoJob {
     const { conductor, fleet } = this.parts;
     return conductor.stage(stage, async (requestedMs) => {
       const sequences = updates.flat();
-      const { logprobs } = await fleet.trainer.request({ kind: 'score', requestedMs, stage, which, sequences });
+      const { logprobs } = await fleet.trainer.request({
+        kind: 'score',
+        requestedMs,
+        stage,
+        which,
+        sequences,
+      });
       let next = 0;
       return updates.map((update) => update.map((sequence) => put(sequence, at(logprobs, next++))));
     });

@@ -44,7 +44,9 @@ export async function pretrain(config: PretrainConfig, options: PretrainOptions)
   const { environment } = await openEnvironment(config.task.name, config.task.options, process.cwd());
   const { alphabet } = environment;
   if (alphabet === undefined || environment.corpus === undefined) {
-    throw new UserError(`task.name is "${config.task.name}", which has no corpus to pre-train on: use "arithmetic"`);
+    throw new UserError(
+      `task.name is "${config.task.name}", which has no corpus to pre-train on: use "arithmetic"`,
+    );
   }
   const folder = options.outFolder;
   const { tokenizer, vocabSize } = await prepareFolder(folder, alphabet);
@@ -76,14 +78,22 @@ export async function pretrain(config: PretrainConfig, options: PretrainOptions)
     const losses: number[] = [];
     const objective = { algorithm: 'crossEntropy' } as const;
     for (let step = 0; step < config.steps; step++) {
-      if (options.interrupted.aborted) throw new UserError(`interrupted after ${step} steps: no checkpoint was written`);
+      if (options.interrupted.aborted)
+        throw new UserError(`interrupted after ${step} steps: no checkpoint was written`);
       const learningRate = learningRateAt(schedule(config), step);
       const sequences = nextBatch(examples, tokenizer, config.batch.sequences);
       const requestedMs = nowMs();
-      const result = await lane.request({ kind: 'train', requestedMs, sequences, options: { objective, learningRate } });
+      const result = await lane.request({
+        kind: 'train',
+        requestedMs,
+        sequences,
+        options: { objective, learningRate },
+      });
       losses.push(result.loss);
       if ((step + 1) % NOTE_EVERY_STEPS === 0) {
-        progress.note(`step ${step + 1}/${config.steps}  loss ${mean(losses.slice(-LOSS_WINDOW_STEPS)).toFixed(4)}  learning rate ${learningRate.toExponential(2)}`);
+        progress.note(
+          `step ${step + 1}/${config.steps}  loss ${mean(losses.slice(-LOSS_WINDOW_STEPS)).toFixed(4)}  learning rate ${learningRate.toExponential(2)}`,
+        );
       }
     }
     const { weights } = await lane.request({ kind: 'exportWeights' });
@@ -105,11 +115,15 @@ export async function pretrain(config: PretrainConfig, options: PretrainOptions)
 }
 
 /** An empty folder with the tokenizer in it. */
-async function prepareFolder(folder: string, alphabet: string): Promise<{ tokenizer: Tokenizer; vocabSize: number }> {
+async function prepareFolder(
+  folder: string,
+  alphabet: string,
+): Promise<{ tokenizer: Tokenizer; vocabSize: number }> {
   const { tokenizer, tokenizerConfig, vocabSize } = buildCharTokenizer(alphabet);
   try {
     await mkdir(folder, { recursive: true });
-    if ((await readdir(folder)).length > 0) throw new UserError(`${folder}: not empty: name a new folder with --out`);
+    if ((await readdir(folder)).length > 0)
+      throw new UserError(`${folder}: not empty: name a new folder with --out`);
     await writeFile(join(folder, TOKENIZER_FILE), `${JSON.stringify(tokenizer, null, 2)}\n`);
     await writeFile(join(folder, TOKENIZER_CONFIG_FILE), `${JSON.stringify(tokenizerConfig, null, 2)}\n`);
   } catch (error) {
@@ -139,16 +153,20 @@ function modelConfig({ model }: PretrainConfig, vocabSize: number): ModelConfig 
 
 function schedule({ optimizer, steps }: PretrainConfig): LearningRateSchedule {
   const { learningRate: peak, warmupSteps, decay, learningRateFinal: floor } = optimizer;
-  return { peak, warmupSteps, decay: decay === 'cosine' ? { kind: 'cosine', steps, floor } : { kind: 'constant' } };
+  return {
+    peak,
+    warmupSteps,
+    decay: decay === 'cosine' ? { kind: 'cosine', steps, floor } : { kind: 'constant' },
+  };
 }
 
 /** Completion and end of sequence carry the loss, every token alike; the prompt carries none. */
 function nextBatch(examples: Iterator<Example>, tokenizer: Tokenizer, count: number): TrainSequence[] {
   const pairs = Array.from({ length: count }, () => {
-    const { value, done } = examples.next();
-    assert(done !== true, 'the corpus has no end');
-    const prompt = tokenizer.encode(value.prompt);
-    const completion = tokenizer.encode(value.completion, { specialTokens: false });
+    const next = examples.next();
+    assert(next.done !== true, 'the corpus has no end');
+    const prompt = tokenizer.encode(next.value.prompt);
+    const completion = tokenizer.encode(next.value.completion, { specialTokens: false });
     return { prompt, completion: [...completion, CHAR_TOKEN_IDS.eos] };
   });
   const trained = pairs.reduce((sum, { completion }) => sum + completion.length, 0);

@@ -1,5 +1,10 @@
 import type { EngineUpdate } from '../engine/engine.js';
-import { type FinishReason, type GeneratedTokens, noTokens, type SequenceRequest } from '../engine/sequence.js';
+import {
+  type FinishReason,
+  type GeneratedTokens,
+  noTokens,
+  type SequenceRequest,
+} from '../engine/sequence.js';
 import type { SamplingParams } from '../kernels/output-head.js';
 import { assert, at } from '../lib/assert.js';
 import { rolloutKey } from '../lib/prng.js';
@@ -62,8 +67,8 @@ export class RolloutPool {
   readonly #waiting: Rollout[] = [];
   readonly #running = new Map<number, Rollout>();
   readonly #onLane = new Map<number, number>();
+  readonly #whenScored = new Map<number, () => void>();
   #nextId = 1;
-  #scoring = 0;
   #decoded = 0;
   #failed = 0;
 
@@ -97,7 +102,13 @@ export class RolloutPool {
   }
 
   /** Starts `samples` rollouts of one prompt. They run as soon as `place` finds them a lane. */
-  start(task: Task, promptTokenIds: readonly number[], step: number, samples: number, kind: RolloutKind): Group {
+  start(
+    task: Task,
+    promptTokenIds: readonly number[],
+    step: number,
+    samples: number,
+    kind: RolloutKind,
+  ): Group {
     const rollouts: Rollout[] = [];
     const done: Promise<void>[] = [];
     const group: Group = {
@@ -136,8 +147,6 @@ export class RolloutPool {
     }
     return group;
   }
-
-  readonly #whenScored = new Map<number, () => void>();
 
   /** Gives waiting rollouts to the awake lanes that have room, and tells how demand stands. */
   place(awake: readonly number[]): void {
@@ -200,9 +209,7 @@ export class RolloutPool {
   }
 
   async #score(rollout: Rollout): Promise<void> {
-    this.#scoring++;
     rollout.reward = await this.events.score(rollout);
-    this.#scoring--;
     if (rollout.reward.failed) this.#failed++;
     this.#whenScored.get(rollout.id)?.();
     this.#whenScored.delete(rollout.id);

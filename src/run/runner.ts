@@ -7,25 +7,19 @@ import type { ModelConfig } from '../model/config.js';
 import type { Tokenizer } from '../model/tokenizer.js';
 import { openEnvironment, type OpenedEnvironment } from '../tasks/registry.js';
 import { RewardPool } from '../tasks/reward-pool.js';
-import type { MetricsRecord } from '../telemetry/metrics.js';
+import type { RewardResult } from '../tasks/reward-result.js';
 import { createProgress, type Progress } from '../telemetry/progress.js';
-import { mean, quantiles } from '../telemetry/quantiles.js';
-import { timeToYieldMs } from '../telemetry/records.js';
-import { type HeldoutPoint, reportHtml } from '../telemetry/report.js';
 import { RunFolder } from '../telemetry/run-folder.js';
-import { RunRecords } from '../telemetry/run-records.js';
-import { runTrace } from '../telemetry/run-trace.js';
 import type { Summary } from '../telemetry/summary.js';
 import { Conductor } from './conductor.js';
 import { formatConfig, type RunConfig } from './config.js';
 import { engineOptions } from './engine-sizing.js';
 import { heldoutTasks } from './evaluation.js';
 import { Fleet } from './fleet.js';
-import { GrpoJob, type StepReport } from './grpo-job.js';
+import { GrpoJob } from './grpo-job.js';
 import { TokenLedger } from './ledger.js';
-import { rolloutRecord } from './rollout-record.js';
 import { type Rollout, RolloutPool } from './rollouts.js';
-import { stepMetrics } from './step-metrics.js';
+import { RunLog, type RunSources } from './run-log.js';
 import { WeightsAccount } from './weights-account.js';
 
 export interface RunOptions {
@@ -36,6 +30,7 @@ export interface RunOptions {
 
 const JOB = 'main';
 const PROMPTS_PROBED = 512;
+const REWARDS_QUEUED_MAX = 65_536;
 
 /** The run was asked to end before its last step. */
 class Interrupted extends Error {
@@ -87,38 +82,36 @@ interface RunParts {
 
 /** Everything that lives as long as one run: it wires the parts, watches them, and closes them. */
 class Run {
-  readonly #startedAt = new Date();
-  readonly #records = new RunRecords({ startMs: nowMs() });
   readonly #ledger = new TokenLedger();
-  readonly #metrics: MetricsRecord[] = [];
-  readonly #heldout: HeldoutPoint[] = [];
-  readonly #stepRewards: number[] = [];
+  readonly #log: RunLog;
   readonly #rewards: RewardPool;
   readonly #ended: Promise<never>;
   #end: (error: Error) => void = () => undefined;
-  #seen = { decoded: 0, preemptions: 0, failed: 0, rewardMs: 0 };
+  #onTokens: (lane: number, update: Parameters<RolloutPool['receive']>[1]) => void = () => undefined;
 
   constructor(
     private readonly parts: RunParts,
-    private readonly options: RunOptions,
+    { interrupted }: RunOptions,
   ) {
     const { reward } = parts.config;
+    this.#log = new RunLog({ ...parts, ledger: this.#ledger, job: JOB });
     this.#rewards = new RewardPool({
       environment: parts.opened.ref,
       workersMax: reward.workers,
       timeoutMs: reward.timeoutMs,
-      queueMax: 65_536,
+      queueMax: REWARDS_QUEUED_MAX,
     });
     this.#ended = new Promise((_, reject) => {
       this.#end = reject;
     });
     this.#ended.catch(() => undefined);
-    options.interrupted.addEventListener('abort', () => this.#end(new Interrupted('interrupted')), { once: true });
+    const interrupt = (): void => this.#end(new Interrupted('interrupted'));
+    interrupted.addEventListener('abort', interrupt, { once: true });
+    if (interrupted.aborted) interrupt();
   }
 
   async go(): Promise<Summary> {
-    const { progress } = this.parts;
-    progress.phase('opening devices');
+    this.parts.progress.phase('opening devices');
     try {
       const fleet = await this.#openFleet();
       try {
@@ -131,51 +124,54 @@ class Run {
     }
   }
 
+  /** Settles as `work` does, or rejects when the run is to end. */
   readonly #alive = <T>(work: Promise<T>): Promise<T> => Promise.race([work, this.#ended]);
 
   async #train(fleet: Fleet): Promise<Summary> {
     const { config, model, tokenizer, opened, progress } = this.parts;
     const weights = await loadWeights(config.model.path, model, fleet.layout);
-    const account = new WeightsAccount(fleet.weightBytes, fleet.lanes.length);
-    const { pool, conductor } = this.#wire(fleet, account);
+    const sources = this.#wire(fleet);
     const job = new GrpoJob({
       config,
       tokenizer,
       environment: opened.environment,
       stopTokenIds: [...model.eosTokenIds, ...config.rollout.stopTokenIds],
-      fleet,
-      conductor,
-      pool,
+      ...sources,
       ledger: this.#ledger,
       onPhase: (text) => progress.phase(text),
-      onStep: (report) => this.#onStep(report, pool, conductor, account),
-      onHeldout: (step, reward) => {
-        if (reward !== null) this.#heldout.push({ step, score: reward });
-      },
+      onStep: (report) => this.#log.step(report, sources),
+      onHeldout: (step, reward) => this.#log.heldout(step, reward),
       alive: this.#alive,
     });
-    let failure: unknown = null;
-    try {
-      if (this.options.interrupted.aborted) throw new Interrupted('interrupted');
+    const failure = await this.#outcome(async () => {
       await job.run(weights);
       if (config.output.checkpoint) await this.#saveModel(fleet);
-    } catch (error) {
-      failure = error;
-    }
-    conductor.close();
-    if (failure !== null && !(failure instanceof Interrupted)) {
-      progress.note(`the run failed after ${job.stepsDone} steps; its files hold what there was`);
-    } else if (failure !== null) {
-      progress.note(`interrupted after ${job.stepsDone} steps`);
-    }
-    const summary = await this.#writeFiles(fleet, job, pool, account);
-    await progress.close(failure === null || failure instanceof Interrupted ? 'done' : 'failed');
+    });
+    sources.conductor.close();
+    if (failure !== null)
+      progress.note(`${failure.message} after ${job.stepsDone} steps; the files hold what there was`);
+    progress.phase('writing the report');
+    // A broken lane has nothing more to tell; what it told before is there.
+    await fleet.flush().catch((error: unknown) => this.parts.logger.warn(`flush: ${errorText(error)}`));
+    const summary = await this.#log.write(job.stepsDone, sources);
     if (failure !== null && !(failure instanceof Interrupted)) throw failure;
+    await progress.close();
     return summary;
   }
 
-  #wire(fleet: Fleet, account: WeightsAccount): { pool: RolloutPool; conductor: Conductor } {
+  /** The error that ended the work, or null when it came to its end. */
+  async #outcome(work: () => Promise<void>): Promise<Error | null> {
+    try {
+      await work();
+      return null;
+    } catch (error) {
+      return toError(error);
+    }
+  }
+
+  #wire(fleet: Fleet): RunSources {
     const { config, logger } = this.parts;
+    const weights = new WeightsAccount(fleet.weightBytes, fleet.lanes.length);
     const pool: RolloutPool = new RolloutPool(config.engine.slots, {
       send: (lane, sequences) => {
         fleet.add(lane, sequences).catch((error: unknown) => this.#end(toError(error)));
@@ -183,11 +179,10 @@ class Run {
       score: (rollout) => this.#score(rollout),
       changed: () => conductor.update(),
     });
-    const lanes = fleet.lanes.map(({ lane }) => lane);
     const job = {
       id: JOB,
       trainerLane: 0,
-      engineLanes: lanes,
+      engineLanes: fleet.lanes.map(({ lane }) => lane),
       slotsMax: config.engine.slots,
       engineBytes: 2 * fleet.weightBytes,
       trainerBytes: 4 * fleet.weightBytes,
@@ -196,16 +191,14 @@ class Run {
     const conductor: Conductor = new Conductor(config.scheduler.policy, job, {
       fleet,
       pool,
-      records: this.#records,
-      weights: account,
+      records: this.#log.records,
+      weights,
       onViolation: (text) => logger.warn(text),
       onFailed: (error) => this.#end(error),
     });
     this.#onTokens = (lane, update) => pool.receive(lane, update);
-    return { pool, conductor };
+    return { fleet, pool, conductor, weights };
   }
-
-  #onTokens: (lane: number, update: Parameters<RolloutPool['receive']>[1]) => void = () => undefined;
 
   async #openFleet(): Promise<Fleet> {
     const { config, model, tokenizer, opened } = this.parts;
@@ -224,7 +217,7 @@ class Run {
         config: model,
         engine: options,
       },
-      this.#records,
+      this.#log.records,
       {
         onTokens: (lane, update) => this.#onTokens(lane, update),
         onBroken: (lane, error) => {
@@ -235,7 +228,7 @@ class Run {
     );
   }
 
-  async #score(rollout: Rollout): ReturnType<RewardPool['score']> {
+  async #score(rollout: Rollout): Promise<RewardResult> {
     const startedMs = nowMs();
     const { task, promptTokenIds } = rollout.group;
     const result = await this.#rewards.score({
@@ -244,116 +237,14 @@ class Run {
       text: this.parts.tokenizer.decode(rollout.generated.tokenIds, promptTokenIds),
       finishReason: rollout.finishReason ?? 'abort',
     });
-    const finishedMs = nowMs();
-    this.#seen.rewardMs += finishedMs - startedMs;
-    const failure = result.failed ? `${result.reason}: ${result.message}` : null;
-    if (failure !== null) this.parts.logger.warn({ rollout: rollout.id }, `reward failed: ${failure}`);
-    this.#records.rewards.push({ job: JOB, rollout: String(rollout.id), startedMs, finishedMs, failure });
+    this.#log.scored(rollout, result, startedMs);
     return result;
-  }
-
-  #onStep(report: StepReport, pool: RolloutPool, conductor: Conductor, account: WeightsAccount): void {
-    const { folder, progress, tokenizer, config } = this.parts;
-    const preemptions = this.#records.preemptions.items.slice(this.#seen.preemptions);
-    const record = stepMetrics(report, {
-      timeS: (nowMs() - this.#records.startMs) / 1000,
-      decoded: pool.decoded,
-      decodedInStep: pool.decoded - this.#seen.decoded,
-      trained: this.#ledger.trained,
-      version: conductor.version,
-      bytesSent: account.bytesSent,
-      rewardsFailed: pool.failed - this.#seen.failed,
-      rewardSeconds: this.#seen.rewardMs / 1000,
-      cycles: conductor.cycles,
-      preemptions,
-    });
-    this.#seen = {
-      decoded: pool.decoded,
-      preemptions: this.#records.preemptions.items.length,
-      failed: pool.failed,
-      rewardMs: 0,
-    };
-    this.#metrics.push(record);
-    folder.appendMetrics(record);
-    const trained = new Set(report.batch.rollouts);
-    for (const rollout of report.groups.flatMap((group) => group.rollouts)) {
-      folder.appendRollout(rolloutRecord(rollout, tokenizer, trained.has(rollout)));
-    }
-    const reward = record['rollout/score/mean'] ?? null;
-    if (reward !== null) this.#stepRewards.push(reward);
-    progress.step({
-      step: report.step,
-      steps: config.steps,
-      reward,
-      tokensPerSecond: record['tokens/per_second'] ?? 0,
-      loss: report.result?.loss ?? null,
-      kl: config.algorithm.klCoefficient > 0 ? (report.result?.kl ?? null) : null,
-      entropy: report.result?.entropy ?? null,
-      timeToYieldMs: preemptions.length === 0 ? null : Math.max(...preemptions.map(timeToYieldMs)),
-      version: conductor.version,
-    });
   }
 
   async #saveModel(fleet: Fleet): Promise<void> {
     const { config, model, folder } = this.parts;
     const { weights } = await this.#alive(fleet.trainer.request({ kind: 'exportWeights' }));
     await saveCheckpoint(join(folder.path, 'model'), model, fleet.layout, weights, config.model.path);
-  }
-
-  async #writeFiles(fleet: Fleet, job: GrpoJob, pool: RolloutPool, account: WeightsAccount): Promise<Summary> {
-    const { config, folder, progress, logger } = this.parts;
-    progress.phase('writing the report');
-    // A broken lane has nothing more to tell; what it told before is there.
-    await fleet.flush().catch((error: unknown) => logger.warn(`flush: ${errorText(error)}`));
-    const endMs = nowMs();
-    const summary = this.#summary(fleet, job, pool, account, endMs);
-    await folder.writeSummary(summary);
-    await folder.writeTrace(runTrace(this.#records, { endMs }).chunks());
-    await folder.writeReport(
-      reportHtml({
-        summary,
-        metrics: this.#metrics,
-        heldout: this.#heldout,
-        records: this.#records,
-        endMs,
-        startedAt: this.#startedAt,
-        config: formatConfig(config),
-      }),
-    );
-    return summary;
-  }
-
-  #summary(fleet: Fleet, job: GrpoJob, pool: RolloutPool, account: WeightsAccount, endMs: number): Summary {
-    const { config } = this.parts;
-    const { vendor, architecture, description, software } = fleet.trainer.adapter;
-    const seconds = (endMs - this.#records.startMs) / 1000;
-    const preemptions = this.#records.preemptions.items;
-    const heldoutAt = (step: number): number | null => this.#heldout.find((point) => point.step === step)?.score ?? null;
-    return {
-      adapter: { vendor, architecture, description, software },
-      model: config.model.path.split('/').at(-1) ?? config.model.path,
-      seed: config.seed,
-      steps: job.stepsDone,
-      reward: {
-        first5: mean(this.#stepRewards.slice(0, 5)),
-        last5: mean(this.#stepRewards.slice(-5)),
-        heldout_before: heldoutAt(0),
-        heldout_after: heldoutAt(config.steps),
-      },
-      tokens: this.#ledger.counts(pool.decoded),
-      tokens_per_second: pool.decoded / seconds,
-      preemption: {
-        count: preemptions.length + this.#records.preemptions.dropped,
-        time_to_yield_ms: quantiles(this.#records.timesToYieldMs()),
-        resume_ms: quantiles(this.#records.resumesMs()),
-        tokens_recomputed: preemptions.reduce((sum, { tokensRecomputed }) => sum + tokensRecomputed, 0),
-        slice_budget_us: config.lanes.sliceBudgetUs,
-        in_flight_budget_us: config.lanes.inFlightBudgetUs,
-        largest_dispatch_us: fleet.largestDispatchUs,
-      },
-      weights: account.summary,
-      wall_seconds: seconds,
-    };
   }
 }
 

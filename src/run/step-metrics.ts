@@ -70,7 +70,9 @@ export function stepMetrics(report: StepReport, counters: RunCounters): MetricsR
 }
 
 function present(entries: Partial<Record<MetricName, number | null>>): Partial<Record<MetricName, number>> {
-  return Object.fromEntries(Object.entries(entries).filter(([, value]) => value !== null && Number.isFinite(value)));
+  return Object.fromEntries(
+    Object.entries(entries).filter(([, value]) => value !== null && Number.isFinite(value)),
+  );
 }
 
 function promptLength({ group }: Rollout): number {

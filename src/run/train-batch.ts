@@ -65,7 +65,11 @@ function deal<T>(items: readonly T[], parts: number): T[][] {
   return dealt;
 }
 
-function chooseRollouts(group: Group, rules: BatchRules, ledger: TokenLedger): { rollout: Rollout; advantage: number }[] {
+function chooseRollouts(
+  group: Group,
+  rules: BatchRules,
+  ledger: TokenLedger,
+): { rollout: Rollout; advantage: number }[] {
   const fresh: { rollout: Rollout; reward: number }[] = [];
   for (const rollout of group.rollouts) {
     const tokens = rollout.generated.tokenIds.length;
@@ -80,7 +84,8 @@ function chooseRollouts(group: Group, rules: BatchRules, ledger: TokenLedger): {
   const chosen: { rollout: Rollout; advantage: number }[] = [];
   fresh.forEach(({ rollout }, i) => {
     const advantage = at(advantages, i);
-    if (advantage === 0 && !rules.keepsEqualGroups) ledger.settle('filtered', rollout.generated.tokenIds.length);
+    if (advantage === 0 && !rules.keepsEqualGroups)
+      ledger.settle('filtered', rollout.generated.tokenIds.length);
     else chosen.push({ rollout, advantage });
   });
   return chosen;

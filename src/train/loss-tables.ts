@@ -67,9 +67,9 @@ function rowTokens(batch: readonly TrainSequence[], { sequences }: MicroBatch): 
   });
 }
 
-/** Sorts the rows by token, equal ones in order, and writes a segment (token, start, end) for each run of equals. */
+/** Sorts the rows by token (stably: equal ones stay in order), and writes a segment (token, start, end) for each run of equals. */
 function fillTokenSegments(tokens: readonly number[], segments: Uint32Array, order: Uint32Array): number {
-  const sorted = tokens.map((_, row) => row).sort((a, b) => at(tokens, a) - at(tokens, b) || a - b);
+  const sorted = tokens.map((_, row) => row).sort((a, b) => at(tokens, a) - at(tokens, b));
   order.set(sorted);
   let count = 0;
   for (let start = 0, end = 0; start < sorted.length; start = end) {

@@ -61,8 +61,6 @@ interface BucketKernels {
 export class Optimizer {
   /** (global norm before clipping, clip factor), float32. */
   readonly clip: GPUBuffer;
-  /** Steps that changed the weights. */
-  stepsTaken = 0;
   readonly moments: readonly [WeightBuffers, WeightBuffers];
   readonly #partials: GPUBuffer;
   readonly #partialCount: number;
@@ -70,6 +68,7 @@ export class Optimizer {
   readonly #buckets: BucketKernels[];
   readonly #sum: Bound<'clip_scale'>;
   readonly #runs: readonly DecayRun[];
+  #stepsTaken = 0;
 
   constructor(
     private readonly kernels: Kernels,
@@ -106,11 +105,21 @@ export class Optimizer {
     this.#sum = kernels.bind('clip_scale', plain, { partials: this.#partials, result: this.clip });
   }
 
-  /** Global norm, clip factor and the update of every weight. Who reads the norm counts `stepsTaken`. */
+  /** Steps that changed the weights. */
+  get stepsTaken(): number {
+    return this.#stepsTaken;
+  }
+
+  /** Says that the last step changed the weights: only who has read its norm knows. */
+  countStep(): void {
+    this.#stepsTaken++;
+  }
+
+  /** Global norm, clip factor and the update of every weight. */
   *step(learningRate: number, split: Splitter): Generator<DispatchOp, void, void> {
     yield* this.#clip(split);
     const { beta1, beta2, epsilon, weightDecay } = this.options;
-    const step = this.stepsTaken + 1;
+    const step = this.#stepsTaken + 1;
     for (const { bucket, start, count, decay } of this.#runs) {
       const { update } = at(this.#buckets, bucket);
       for (const [from, length] of cut(count, THREADS, split.pieces(update.kernel, count))) {
@@ -138,7 +147,7 @@ export class Optimizer {
   /** Back to the state before the first step. */
   *reset(): Generator<Op, void, void> {
     for (const moment of this.moments) yield* clear(moment);
-    this.stepsTaken = 0;
+    this.#stepsTaken = 0;
   }
 
   destroy(): void {

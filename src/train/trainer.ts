@@ -19,7 +19,8 @@ import { type Job, JobRunner } from './jobs.js';
 import { LossHead, type Objective } from './loss-head.js';
 import { LossTables } from './loss-tables.js';
 import { type AdamwOptions, clear, Optimizer } from './optimizer.js';
-import { type HeadRowBuffers, readStaging, ResultLayout, Staging, type TrainResult } from './results.js';
+import { type HeadRowBuffers, ResultLayout, type TrainResult } from './results.js';
+import { readStaging, Staging } from './staging.js';
 import { WeightsExport } from './weights-export.js';
 
 export interface TrainerOptions {
@@ -156,7 +157,7 @@ export class Trainer {
     const ops = this.#stepOps(batch, layout, staging, split, options);
     return this.#jobs.start('step', ops, async () => {
       const result = layout.readStep(batch, objective, await readStaging(staging, layout.stepBytes));
-      if (!result.skipped) this.optimizer.stepsTaken++;
+      if (!result.skipped) this.optimizer.countStep();
       this.#torn = false;
       return result;
     });

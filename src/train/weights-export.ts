@@ -3,15 +3,15 @@ import type { Op } from '../gpu/ops.js';
 import type { WeightBuffers } from '../kernels/weight-buffers.js';
 import { assert, at } from '../lib/assert.js';
 import { zeroBuckets, type Buckets } from '../model/layout.js';
-import { readStaging } from './results.js';
+import { readStaging } from './staging.js';
 
 /** Bytes read back at once: small enough that other work fits in between. */
 const CHUNK_BYTES = 4 * 2 ** 20;
 
 /**
  * Weights from the device to the host, a chunk at a time through staging buffers that are used again as soon as the
- * host has read them. How many there come to be depends on how far the host lags behind the device; together they
- * never exceed the weights by more than a chunk.
+ * host has read them. How many there come to be depends on how far the host lags behind the device: never more than
+ * the weights have chunks.
  */
 export class WeightsExport {
   readonly #free: GPUBuffer[] = [];

@@ -32,7 +32,11 @@ export class WeightStore {
     const bytes = layout.bucketElements.reduce((sum, elements) => sum + elements * 4, 0);
     const header = new SharedArrayBuffer(HEADER_WORDS * 4);
     new Int32Array(header)[NEWEST] = -1;
-    return new WeightStore({ layout, header, slots: Array.from({ length: SLOTS }, () => new SharedArrayBuffer(bytes)) });
+    return new WeightStore({
+      layout,
+      header,
+      slots: Array.from({ length: SLOTS }, () => new SharedArrayBuffer(bytes)),
+    });
   }
 
   static attach(shared: SharedStore): WeightStore {

@@ -61,7 +61,7 @@ describe('the page', () => {
     const tight = { ...preemption, in_flight_budget_us: 900, largest_dispatch_us: 100 };
     expect(over).toBeGreaterThan(0);
     expect(reportHtml({ ...run, summary: { ...run.summary, preemption: tight } })).toContain(
-      `${over} of\n`.trim(),
+      `${over} of 40 were over it`,
     );
   });
 });

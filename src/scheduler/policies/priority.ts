@@ -55,23 +55,22 @@ function placeStage(draft: Draft, request: StageRequest): void {
 
   const rooms = request.lanes.map((lane) => draft.room(lane, request.bytes));
   if (rooms.every((room) => room === 'free')) return draft.grant(request, 'all its lanes are free');
-  const full = rooms.indexOf('never');
-  if (full >= 0)
-    return draft.reserve(
-      request,
-      [],
-      `lane ${at(request.lanes, full)} can never free ${request.bytes} bytes`,
-    );
+  const full = request.lanes[rooms.indexOf('never')];
+  if (full !== undefined) {
+    return draft.reserve(request, [], `lane ${full} can never free ${request.bytes} bytes`);
+  }
 
   // Nobody is moved until it is certain that moving them is enough, on every lane.
-  if (!rooms.includes('later')) {
-    for (const room of rooms) {
-      if (typeof room === 'string') continue;
-      for (const resident of room) draft.sleep(resident, `makes room for ${request.job}'s ${request.stage}`);
-    }
+  const isCertain = !rooms.includes('later');
+  for (const room of isCertain ? rooms : []) {
+    if (typeof room === 'string') continue;
+    for (const resident of room) draft.sleep(resident, `makes room for ${request.job}'s ${request.stage}`);
   }
   for (const lane of request.lanes) draft.setAside(lane, request.bytes);
-  draft.reserve(request, request.lanes, 'engines are on their way to sleep to make room');
+  const reason = isCertain
+    ? 'engines are on their way to sleep to make room'
+    : 'an engine has to wake up before it can make room';
+  draft.reserve(request, request.lanes, reason);
 }
 
 /** Another policy may have left an engine with fewer slots than it has. */

@@ -19,9 +19,11 @@ function weightsCard(weights: Summary['weights']): string {
 <div style="width:${(100 * bytes) / most}%;background:var(--${colour})"></div></div>`;
   const saved = weights.bytes_broadcast - weights.bytes_sent;
   const words =
-    weights.bytes_broadcast > 0
-      ? `${percentText(saved / weights.bytes_broadcast)} of a broadcast was never sent.`
-      : 'There was no engine to broadcast to.';
+    weights.bytes_broadcast === 0
+      ? 'There was no engine to broadcast to.'
+      : saved > 0
+        ? `${percentText(saved / weights.bytes_broadcast)} of a broadcast was never sent.`
+        : 'Nothing was saved over a broadcast.';
   return `<div class="card">${bar('sent across the host', weights.bytes_sent, 'version')}
 ${bar('a broadcast of every version to every engine', weights.bytes_broadcast, 'idle')}
 <p class="hint">${words} ${numberText(weights.publishes)} versions, ${secondsText(weights.seconds)} spent moving weights.</p></div>`;

@@ -1,4 +1,5 @@
 import { TIMELINE_FUNCTIONS } from './timeline-view.js';
+import { TIMELINE_PICTURE } from './timeline-picture.js';
 import { TIMELINE_SCRIPT } from './timeline-script.js';
 
 /** Reads values off a chart under the pointer, or with the arrow keys. The charts themselves need no script. */
@@ -45,6 +46,7 @@ function attachReadout(id, chart) {
 export const SCRIPT = `'use strict';
 ${TIMELINE_FUNCTIONS.map(String).join('\n')}
 ${READOUT_SCRIPT}
+${TIMELINE_PICTURE}
 ${TIMELINE_SCRIPT}
 const data = JSON.parse(document.getElementById('data').textContent);
 for (const [id, chart] of Object.entries(data.charts)) attachReadout(id, chart);

@@ -1,0 +1,165 @@
+import { basename } from 'node:path';
+import type { Logger } from 'pino';
+import { nowMs } from '../lib/clock.js';
+import type { Tokenizer } from '../model/tokenizer.js';
+import type { RewardResult } from '../tasks/reward-result.js';
+import type { MetricsRecord } from '../telemetry/metrics.js';
+import type { Progress } from '../telemetry/progress.js';
+import { mean, quantiles } from '../telemetry/quantiles.js';
+import { timeToYieldMs } from '../telemetry/records.js';
+import { type HeldoutPoint, reportHtml } from '../telemetry/report.js';
+import type { RunFolder } from '../telemetry/run-folder.js';
+import { RunRecords } from '../telemetry/run-records.js';
+import { runTrace } from '../telemetry/run-trace.js';
+import type { Summary } from '../telemetry/summary.js';
+import type { Conductor } from './conductor.js';
+import { formatConfig, type RunConfig } from './config.js';
+import type { Fleet } from './fleet.js';
+import type { StepReport } from './grpo-job.js';
+import type { TokenLedger } from './ledger.js';
+import { rolloutRecord } from './rollout-record.js';
+import type { Rollout, RolloutPool } from './rollouts.js';
+import { stepMetrics } from './step-metrics.js';
+import type { WeightsAccount } from './weights-account.js';
+
+export interface RunLogParts {
+  readonly config: RunConfig;
+  readonly tokenizer: Tokenizer;
+  readonly folder: RunFolder;
+  readonly logger: Logger;
+  readonly progress: Progress;
+  readonly ledger: TokenLedger;
+  readonly job: string;
+}
+
+/** What the run's numbers are read from. */
+export interface RunSources {
+  readonly fleet: Fleet;
+  readonly pool: RolloutPool;
+  readonly conductor: Conductor;
+  readonly weights: WeightsAccount;
+}
+
+/** Everything a run says of itself: progress, metrics and rollouts as it goes, summary, trace and report at its end. */
+export class RunLog {
+  readonly records = new RunRecords({ startMs: nowMs() });
+  readonly #startedAt = new Date();
+  readonly #metrics: MetricsRecord[] = [];
+  readonly #heldout: HeldoutPoint[] = [];
+  readonly #stepRewards: number[] = [];
+  /** What earlier steps have already told. */
+  #told = { decoded: 0, preemptions: 0, failed: 0 };
+  #rewardMs = 0;
+
+  constructor(private readonly parts: RunLogParts) {}
+
+  heldout(step: number, score: number | null): void {
+    if (score !== null) this.#heldout.push({ step, score });
+  }
+
+  scored(rollout: Rollout, result: RewardResult, startedMs: number): void {
+    const { logger, job } = this.parts;
+    const finishedMs = nowMs();
+    this.#rewardMs += finishedMs - startedMs;
+    const failure = result.failed ? `${result.reason}: ${result.message}` : null;
+    if (failure !== null) logger.warn({ rollout: rollout.id }, `reward failed: ${failure}`);
+    this.records.rewards.push({ job, rollout: String(rollout.id), startedMs, finishedMs, failure });
+  }
+
+  step(report: StepReport, { pool, conductor, weights }: RunSources): void {
+    const { folder, progress, tokenizer, config, ledger } = this.parts;
+    const preemptions = this.records.preemptions.items.slice(this.#told.preemptions);
+    const record = stepMetrics(report, {
+      timeS: (nowMs() - this.records.startMs) / 1000,
+      decoded: pool.decoded,
+      decodedInStep: pool.decoded - this.#told.decoded,
+      trained: ledger.trained,
+      version: conductor.version,
+      bytesSent: weights.bytesSent,
+      rewardsFailed: pool.failed - this.#told.failed,
+      rewardSeconds: this.#rewardMs / 1000,
+      cycles: conductor.cycles,
+      preemptions,
+    });
+    this.#told = {
+      decoded: pool.decoded,
+      preemptions: this.records.preemptions.items.length,
+      failed: pool.failed,
+    };
+    this.#rewardMs = 0;
+    this.#metrics.push(record);
+    folder.appendMetrics(record);
+    const trained = new Set(report.batch.rollouts);
+    for (const rollout of report.groups.flatMap((group) => group.rollouts)) {
+      folder.appendRollout(rolloutRecord(rollout, tokenizer, trained.has(rollout)));
+    }
+    const reward = record['rollout/score/mean'] ?? null;
+    if (reward !== null) this.#stepRewards.push(reward);
+    progress.step({
+      step: report.step,
+      steps: config.steps,
+      reward,
+      tokensPerSecond: record['tokens/per_second'] ?? 0,
+      loss: report.result?.loss ?? null,
+      kl: config.algorithm.klCoefficient > 0 ? (report.result?.kl ?? null) : null,
+      entropy: report.result?.entropy ?? null,
+      timeToYieldMs: preemptions.length === 0 ? null : Math.max(...preemptions.map(timeToYieldMs)),
+      version: conductor.version,
+    });
+  }
+
+  /** Writes summary, trace and report; the lanes must have told all they know. */
+  async write(stepsDone: number, sources: RunSources): Promise<Summary> {
+    const { config, folder } = this.parts;
+    const endMs = nowMs();
+    const summary = this.#summary(stepsDone, sources, endMs);
+    await folder.writeSummary(summary);
+    await folder.writeTrace(runTrace(this.records, { endMs }).chunks());
+    await folder.writeReport(
+      reportHtml({
+        summary,
+        metrics: this.#metrics,
+        heldout: this.#heldout,
+        records: this.records,
+        endMs,
+        startedAt: this.#startedAt,
+        config: formatConfig(config),
+      }),
+    );
+    return summary;
+  }
+
+  #summary(stepsDone: number, { fleet, pool, weights }: RunSources, endMs: number): Summary {
+    const { config, ledger } = this.parts;
+    const { vendor, architecture, description, software } = fleet.trainer.adapter;
+    const seconds = (endMs - this.records.startMs) / 1000;
+    const preemptions = this.records.preemptions.items;
+    const heldoutAt = (step: number): number | null =>
+      this.#heldout.find((point) => point.step === step)?.score ?? null;
+    return {
+      adapter: { vendor, architecture, description, software },
+      model: basename(config.model.path),
+      seed: config.seed,
+      steps: stepsDone,
+      reward: {
+        first5: mean(this.#stepRewards.slice(0, 5)),
+        last5: mean(this.#stepRewards.slice(-5)),
+        heldout_before: heldoutAt(0),
+        heldout_after: heldoutAt(config.steps),
+      },
+      tokens: ledger.counts(pool.decoded),
+      tokens_per_second: pool.decoded / seconds,
+      preemption: {
+        count: preemptions.length + this.records.preemptions.dropped,
+        time_to_yield_ms: quantiles(this.records.timesToYieldMs()),
+        resume_ms: quantiles(this.records.resumesMs()),
+        tokens_recomputed: preemptions.reduce((sum, { tokensRecomputed }) => sum + tokensRecomputed, 0),
+        slice_budget_us: config.lanes.sliceBudgetUs,
+        in_flight_budget_us: config.lanes.inFlightBudgetUs,
+        largest_dispatch_us: fleet.largestDispatchUs,
+      },
+      weights: weights.summary,
+      wall_seconds: seconds,
+    };
+  }
+}
