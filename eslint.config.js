@@ -2,7 +2,7 @@ import eslint from '@eslint/js';
 import tseslint from 'typescript-eslint';
 
 export default tseslint.config(
-  { ignores: ['dist/', 'runs/', 'node_modules/', '.cache/', '.gpu/', 'coverage/'] },
+  { ignores: ['dist/', 'dist-bench/', 'runs/', 'node_modules/', '.cache/', '.gpu/', 'coverage/'] },
   eslint.configs.recommended,
   {
     files: ['**/*.ts'],

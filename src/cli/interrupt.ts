@@ -3,6 +3,7 @@ import { EXIT_INTERRUPTED } from './exit-codes.js';
 import { complain } from './output.js';
 
 const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
+const SHOW_CURSOR = '\u001b[?25h';
 
 /**
  * Does work that can be interrupted: the first Ctrl-C (or SIGTERM) aborts `interrupted` and the work ends as it
@@ -13,9 +14,9 @@ const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
 export async function interruptible(work: (interrupted: AbortSignal) => Promise<number>): Promise<number> {
   const controller = new AbortController();
   const { signal } = controller;
-  const onSignal = (): void => {
-    if (signal.aborted) process.exit(EXIT_INTERRUPTED);
-    controller.abort();
+  const onSignal = (name: NodeJS.Signals): void => {
+    if (signal.aborted) dieOf(name);
+    else controller.abort();
   };
   for (const name of SIGNALS) process.on(name, onSignal);
   try {
@@ -28,4 +29,15 @@ export async function interruptible(work: (interrupted: AbortSignal) => Promise<
   } finally {
     for (const name of SIGNALS) process.off(name, onSignal);
   }
+}
+
+/**
+ * Ends the process as the signal ends any program that does not catch it; a shell reports 130 for Ctrl-C. Leaving
+ * through `process.exit` would stop the lanes' threads first, and with work pending on a device that aborts the
+ * process with a crash report.
+ */
+function dieOf(name: NodeJS.Signals): void {
+  if (process.stderr.isTTY) process.stderr.write(SHOW_CURSOR);
+  process.removeAllListeners(name);
+  process.kill(process.pid, name);
 }

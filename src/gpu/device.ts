@@ -120,9 +120,15 @@ export function summarizeAdapter(info: GPUAdapterInfo): AdapterSummary {
   };
 }
 
-/** The adapter a device would be opened on, or null when the machine has none. Consumes nothing. */
+/** The adapter a device would be opened on, or null when the machine has no such one. Consumes nothing. */
 export async function findAdapter(options: DeviceOptions = {}): Promise<GPUAdapter | null> {
-  return createRoot(options).requestAdapter({ powerPreference: 'high-performance' });
+  try {
+    return await createRoot(options).requestAdapter({ powerPreference: 'high-performance' });
+  } catch (error) {
+    // Dawn rejects, where WebGPU says null, when an adapter is asked for by name and none has it.
+    if (options.adapter === undefined) throw error;
+    return null;
+  }
 }
 
 /**

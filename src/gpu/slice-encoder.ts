@@ -3,8 +3,9 @@ import type { Gpu } from './device.js';
 import type { DispatchOp, Op } from './ops.js';
 
 /**
- * Where one slice's timestamps go. With `perDispatch` every dispatch gets a compute pass of its own, so that each
- * kernel's time is seen; otherwise only the slice's begin and end are written.
+ * Where one slice's timestamps go: the begin and end of each compute pass. With `perDispatch` every dispatch gets a
+ * pass of its own, so that each kernel's time is seen; otherwise dispatches share one until a copy or clear ends it.
+ * Passes beyond the capacity run untimed.
  */
 export interface SliceTimestamps {
   readonly querySet: GPUQuerySet;

@@ -7,8 +7,14 @@ const UNSEEN_WORK_PER_US = 2_000;
 const COPY_BYTES_PER_US = 2_000;
 /** Weight of a new measurement in the running mean. */
 const BLEND = 0.2;
+/** A measurement counts as at most so many times what was expected: a thread that had to wait is no slow kernel. */
+const SURPRISE_MAX = 2;
+/** Weight of a finished slice in the running ratio, and the most it counts as: slices are many and noisy. */
+const SLICE_BLEND = 0.1;
+const SLICE_SURPRISE_MAX = 4;
 const SLICE_SCALE_MIN = 0.25;
 const SLICE_SCALE_MAX = 8;
+const PIECES_MAX = 65_536;
 
 interface Timing {
   work: number;
@@ -33,7 +39,7 @@ export class CostModel implements Splitter {
   predictUs(op: Op): number {
     switch (op.kind) {
       case 'dispatch':
-        return this.#kernelUs(op.kernel, op.work) * this.#sliceScale;
+        return this.#predictUs(op.kernel, op.work);
       case 'copy':
       case 'clear':
         return UNSEEN_FIXED_US + op.bytes / COPY_BYTES_PER_US;
@@ -46,42 +52,63 @@ export class CostModel implements Splitter {
     }
   }
 
-  /** Cuts so that each piece is predicted to take at most half a slice. */
+  /**
+   * The fewest pieces of which each is predicted to take at most half a slice; where a dispatch's fixed cost alone
+   * is more than that, as many as still make the pieces shorter.
+   */
   pieces(kernel: string, work: number): number {
-    return Math.ceil((this.#kernelUs(kernel, work) * this.#sliceScale) / (this.sliceBudgetUs / 2));
+    const wantedUs = this.sliceBudgetUs / 2;
+    let pieces = 1;
+    let us = this.#predictUs(kernel, work);
+    while (us > wantedUs && pieces < PIECES_MAX) {
+      const more = Math.min(PIECES_MAX, Math.max(pieces + 1, Math.ceil((pieces * us) / wantedUs)));
+      const shorterUs = this.#predictUs(kernel, work / more);
+      if (shorterUs >= us) break;
+      pieces = more;
+      us = shorterUs;
+    }
+    return pieces;
   }
 
-  /** True while nothing is known of the kernel at about this size, so that timing it is worth a pass of its own. */
+  /** True while too little is known of the kernel at about this size: it is worth timing. */
   isNew(op: DispatchOp): boolean {
-    return this.#timings.get(op.kernel)?.get(sizeClass(op.work)) === undefined;
+    const known = this.#timings.get(op.kernel)?.get(sizeClass(op.work));
+    return known === undefined || known.count < 2;
   }
 
+  /** A dispatch and the device time it took. */
   observe(op: DispatchOp, us: number): void {
-    const classes = this.#timings.get(op.kernel) ?? new Map<number, Timing>();
-    this.#timings.set(op.kernel, classes);
+    let classes = this.#timings.get(op.kernel);
+    if (classes === undefined) this.#timings.set(op.kernel, (classes = new Map()));
     const known = classes.get(sizeClass(op.work));
     if (known === undefined) {
       classes.set(sizeClass(op.work), { work: op.work, us, count: 1 });
       return;
     }
     known.count++;
-    known.us += BLEND * (us - known.us);
-    known.work += BLEND * (op.work - known.work);
-    // The first timing of a kernel includes its compilation in some drivers: it is not a dispatch's cost.
-    if (known.count > 1) this.#largestUs = Math.max(this.#largestUs, us);
+    // In some drivers the first timing includes the kernel's compilation: it only holds the place of the second.
+    const isFirst = known.count === 2;
+    const blend = isFirst ? 1 : BLEND;
+    const believedUs = isFirst ? us : Math.min(us, SURPRISE_MAX * known.us);
+    known.us += blend * (believedUs - known.us);
+    known.work += blend * (op.work - known.work);
+    this.#largestUs = Math.max(this.#largestUs, us);
   }
 
   /** A finished slice: what it was predicted to take and what it took. */
   observeSlice(predictedUs: number, realUs: number): void {
     if (predictedUs <= 0) return;
-    const ratio = (this.#sliceScale * realUs) / predictedUs;
-    const blended = this.#sliceScale + (BLEND / 2) * (Math.min(ratio, SLICE_SCALE_MAX) - this.#sliceScale);
-    this.#sliceScale = Math.min(SLICE_SCALE_MAX, Math.max(SLICE_SCALE_MIN, blended));
+    const ratio = clamp(realUs / predictedUs, 1 / SLICE_SURPRISE_MAX, SLICE_SURPRISE_MAX);
+    this.#sliceScale = clamp(this.#sliceScale * ratio ** SLICE_BLEND, SLICE_SCALE_MIN, SLICE_SCALE_MAX);
   }
 
   /** Longest single dispatch seen by timestamps, in µs. */
   get largestDispatchUs(): number {
     return this.#largestUs;
+  }
+
+  #predictUs(kernel: string, work: number): number {
+    return this.#kernelUs(kernel, work) * this.#sliceScale;
   }
 
   #kernelUs(kernel: string, work: number): number {
@@ -104,4 +131,8 @@ export class CostModel implements Splitter {
 
 function sizeClass(work: number): number {
   return Math.floor(Math.log2(Math.max(1, work)));
+}
+
+function clamp(value: number, low: number, high: number): number {
+  return Math.min(high, Math.max(low, value));
 }

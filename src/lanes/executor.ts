@@ -2,9 +2,12 @@ import type { Gpu } from '../gpu/device.js';
 import type { DispatchOp, Op, Program } from '../gpu/ops.js';
 import { assert } from '../lib/assert.js';
 import { nowMs } from '../lib/clock.js';
+import { errorText } from '../lib/errors.js';
 import type { ResidentKind, SliceRecord } from '../telemetry/records.js';
 import type { CostModel } from './cost-model.js';
+import type { Doorbell } from './doorbell.js';
 import type { PreemptionLog } from './preemption-log.js';
+import { SliceLog } from './slice-log.js';
 import { SliceTimer } from './slice-timer.js';
 
 /** What occupies a lane: a job's engine or its trainer. Its programs are run one after the other. */
@@ -28,7 +31,7 @@ interface SliceInFlight {
   readonly entry: Entry;
   readonly predictedUs: number;
   readonly submittedMs: number;
-  readonly dispatches: number;
+  readonly dispatches: readonly DispatchOp[];
   readonly timed: boolean;
 }
 
@@ -39,10 +42,10 @@ interface Entry {
   held: Op | null;
 }
 
-const SLICES_KEPT_MAX = 20_000;
 /** Sleeping shorter than this costs more than the spinning it saves. */
 const NAP_MS_MIN = 0.3;
 const NAP_MS_MAX = 50;
+const NAP_SHARE = 0.8;
 
 /**
  * Runs the residents of one device by priority, a slice at a time. Nothing submitted can be recalled, so how long
@@ -53,15 +56,14 @@ const NAP_MS_MAX = 50;
 export class Executor {
   readonly #entries: Entry[] = [];
   readonly #inFlight: SliceInFlight[] = [];
+  readonly #log = new SliceLog();
   readonly #timer: SliceTimer;
-  #records: SliceRecord[] = [];
-  #recordsDropped = 0;
   #lastFinishedMs = 0;
   #stopping = false;
+  #failure: Error | null = null;
   #signalled = false;
   #waiter: (() => void) | null = null;
   #idleWaiters: (() => void)[] = [];
-  #bellSeen = 0;
 
   constructor(
     private readonly gpu: Gpu,
@@ -69,10 +71,10 @@ export class Executor {
     private readonly budgets: ExecutorBudgets,
     private readonly cost: CostModel,
     private readonly preemptions: PreemptionLog,
-    /** Rings when a message is posted to this thread, so that a nap ends; null where nobody naps. */
-    private readonly doorbell: Int32Array<SharedArrayBuffer> | null,
+    /** Ends a nap when a message is posted to this thread; null where nobody naps. */
+    private readonly doorbell: Doorbell | null,
   ) {
-    this.#timer = new SliceTimer(gpu, cost);
+    this.#timer = new SliceTimer(gpu, cost, (error) => this.#fail(error));
   }
 
   addResident(resident: Resident): void {
@@ -116,13 +118,20 @@ export class Executor {
 
   /** Works until `stop`; rejects when the device refuses a command or a program throws. */
   async run(): Promise<void> {
-    while (!this.#stopping || this.#inFlight.length > 0 || this.#timer.reading > 0) {
-      this.#signalled = false;
-      this.gpu.assertHealthy();
-      if (!this.#stopping && this.#submitSlice()) continue;
-      this.#nap();
-      await this.#signal();
+    try {
+      while (!this.#stopping || this.#inFlight.length > 0) {
+        this.#signalled = false;
+        if (this.#failure !== null) throw this.#failure;
+        this.gpu.assertHealthy();
+        if (!this.#stopping && this.#submitSlice()) continue;
+        this.#nap();
+        await this.#signal();
+      }
+      await this.#timer.settled();
+    } catch (error) {
+      this.#fail(error);
     }
+    if (this.#failure !== null) throw this.#failure;
   }
 
   /** Ends `run` once everything in flight has finished. Programs half done are abandoned. */
@@ -131,21 +140,25 @@ export class Executor {
     for (const entry of this.#entries) {
       entry.program?.return();
       entry.program = null;
+      entry.held = null;
     }
+    this.#checkIdle();
     this.wake();
   }
 
   /** Slices finished since the last call. */
   takeSlices(): { slices: SliceRecord[]; dropped: number } {
-    const taken = { slices: this.#records, dropped: this.#recordsDropped };
-    this.#records = [];
-    this.#recordsDropped = 0;
-    return taken;
+    return this.#log.take();
   }
 
-  /** Resolves once the resident has nothing half done and nothing in flight, and offers no more. */
+  /**
+   * Resolves once the resident has nothing half done and nothing in flight. It must offer nothing new meanwhile.
+   *
+   * @throws Error when the executor fails first.
+   */
   async idle(resident: Resident): Promise<void> {
     while (this.isBusy(resident)) {
+      if (this.#failure !== null) throw this.#failure;
       await new Promise<void>((resolve) => {
         this.#idleWaiters.push(resolve);
       });
@@ -156,12 +169,12 @@ export class Executor {
   #submitSlice(): boolean {
     const entry = this.#mostUrgent();
     if (entry === null) return false;
-    const unfinishedUs = this.#inFlight.reduce((sum, slice) => sum + slice.predictedUs, 0);
     const first = this.#peek(entry);
     if (first === null) return true;
+    const unfinishedUs = this.#inFlight.reduce((sum, slice) => sum + slice.predictedUs, 0);
     const roomUs = Math.min(this.budgets.sliceUs, this.budgets.inFlightUs - unfinishedUs);
     if (this.#inFlight.length > 0 && this.cost.predictUs(first) > roomUs) return false;
-    this.#encode(entry, roomUs);
+    this.#encode(entry, first, roomUs);
     return true;
   }
 
@@ -179,33 +192,45 @@ export class Executor {
     const step = entry.program?.next();
     if (step === undefined || step.done === true) {
       entry.program = null;
+      this.#checkIdle();
       return null;
     }
     entry.held = step.value;
     return entry.held;
   }
 
-  #encode(entry: Entry, roomUs: number): void {
-    const first = this.#peek(entry);
-    const isNew = first?.kind === 'dispatch' && this.cost.isNew(first);
-    const { encoder, submit } = this.#timer.begin(isNew);
+  /** Submits ops from `first` on for as long as they are predicted to fit; the first one always goes. */
+  #encode(entry: Entry, first: Op, roomUs: number): void {
+    const { encoder, timed, submit } = this.#timer.begin(this.#isNew(first));
     const dispatches: DispatchOp[] = [];
     let predictedUs = 0;
-    for (let op = first; op !== null; op = this.#peek(entry)) {
+    for (let op: Op | null = first; op !== null; op = this.#peek(entry)) {
       const us = this.cost.predictUs(op);
-      if (!encoder.accepts(op) || (encoder.commands > 0 && predictedUs + us > roomUs)) break;
+      const fits = op === first || us === 0 || predictedUs + us <= roomUs;
+      if (!fits || !encoder.accepts(op)) break;
+      if (dispatches.length > 0 && !timed && this.#wantsOwnSlice(op, dispatches)) break;
       encoder.add(op);
       if (op.kind === 'dispatch') dispatches.push(op);
       predictedUs += us;
       entry.held = null;
     }
     submit(dispatches);
-    const timed = encoder.queriesUsed > 0;
-    const slice = { entry, predictedUs, submittedMs: nowMs(), dispatches: dispatches.length, timed };
+    const slice = { entry, predictedUs, submittedMs: nowMs(), dispatches, timed };
     this.#inFlight.push(slice);
-    void this.gpu.device.queue.onSubmittedWorkDone().then(() => {
-      this.#finished(slice);
-    });
+    void this.gpu.device.queue
+      .onSubmittedWorkDone()
+      .then(() => this.#finished(slice))
+      .catch((error: unknown) => this.#fail(error));
+  }
+
+  #isNew(op: Op): boolean {
+    return op.kind === 'dispatch' && this.cost.isNew(op);
+  }
+
+  /** A new kernel begins a slice, so that it is timed soon; without timestamps that slice holds nothing else. */
+  #wantsOwnSlice(op: Op, before: readonly DispatchOp[]): boolean {
+    if (this.gpu.hasTimestamps) return this.#timer.ready && this.#isNew(op);
+    return this.#isNew(op) || before.some((earlier) => this.cost.isNew(earlier));
   }
 
   #finished(slice: SliceInFlight): void {
@@ -213,25 +238,39 @@ export class Executor {
     const finishedMs = nowMs();
     const startedMs = Math.max(slice.submittedMs, this.#lastFinishedMs);
     this.#lastFinishedMs = finishedMs;
-    // A slice timed dispatch by dispatch runs slower than it would: it says nothing about the others.
-    if (!slice.timed) this.cost.observeSlice(slice.predictedUs, (finishedMs - startedMs) * 1000);
+    this.#learn(slice, (finishedMs - startedMs) * 1000);
     const { resident } = slice.entry;
-    if (this.#records.length < SLICES_KEPT_MAX) {
-      this.#records.push({
-        lane: this.lane,
-        job: resident.job,
-        resident: resident.kind,
-        submittedMs: slice.submittedMs,
-        startedMs,
-        finishedMs,
-        predictedUs: slice.predictedUs,
-        dispatches: slice.dispatches,
-      });
-    } else {
-      this.#recordsDropped++;
-    }
+    this.#log.add({
+      lane: this.lane,
+      job: resident.job,
+      resident: resident.kind,
+      submittedMs: slice.submittedMs,
+      startedMs,
+      finishedMs,
+      predictedUs: slice.predictedUs,
+      dispatches: slice.dispatches.length,
+    });
     this.#followPreemption(slice.entry, finishedMs);
+    this.#checkIdle();
+    this.wake();
+  }
+
+  #learn({ dispatches, timed, predictedUs }: SliceInFlight, realUs: number): void {
+    // A slice timed dispatch by dispatch runs slower than it would: it says nothing about the others.
+    if (timed) return;
+    const [only, second] = dispatches;
+    const alone = only !== undefined && second === undefined;
+    if (alone && !this.gpu.hasTimestamps && this.cost.isNew(only)) this.cost.observe(only, realUs);
+    else this.cost.observeSlice(predictedUs, realUs);
+  }
+
+  #checkIdle(): void {
     for (const check of this.#idleWaiters.splice(0)) check();
+  }
+
+  #fail(error: unknown): void {
+    this.#failure ??= error instanceof Error ? error : new Error(errorText(error));
+    this.#checkIdle();
     this.wake();
   }
 
@@ -251,19 +290,12 @@ export class Executor {
    * takes a core from the device itself. So sleep through most of what is predicted to be left; a message wakes.
    */
   #nap(): void {
-    const { doorbell } = this;
     const oldest = this.#inFlight[0];
-    if (doorbell === null || oldest === undefined || this.#signalled) return;
+    if (this.doorbell === null || oldest === undefined || this.#signalled) return;
     const startedMs = Math.max(oldest.submittedMs, this.#lastFinishedMs);
     const leftMs = startedMs + oldest.predictedUs / 1000 - nowMs();
-    const napMs = Math.min(NAP_MS_MAX, leftMs * 0.8);
-    const rung = Atomics.load(doorbell, 0);
-    if (rung !== this.#bellSeen) {
-      // A message is waiting in the event loop: let it in before sleeping.
-      this.#bellSeen = rung;
-      return;
-    }
-    if (napMs >= NAP_MS_MIN) Atomics.wait(doorbell, 0, rung, napMs);
+    const napMs = Math.min(NAP_MS_MAX, leftMs * NAP_SHARE);
+    if (napMs >= NAP_MS_MIN) this.doorbell.nap(napMs);
   }
 
   #signal(): Promise<void> {

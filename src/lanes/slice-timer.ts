@@ -14,15 +14,25 @@ interface Kit {
   readonly staging: GPUBuffer;
 }
 
+/** A slice about to be filled. */
+export interface TimedSlice {
+  readonly encoder: SliceEncoder;
+  /** True when each of its dispatches is timed by the device. */
+  readonly timed: boolean;
+  /** Hands it to the queue; `dispatches` are those that were added, in order. */
+  readonly submit: (dispatches: readonly DispatchOp[]) => void;
+}
+
 /** Times the dispatches of some slices by timestamp queries and feeds the cost model. */
 export class SliceTimer {
   readonly #free: Kit[] = [];
+  readonly #reads = new Set<Promise<void>>();
   #slices = 0;
-  #reading = 0;
 
   constructor(
     private readonly gpu: Gpu,
     private readonly cost: CostModel,
+    private readonly onError: (error: unknown) => void,
   ) {
     if (!gpu.hasTimestamps) return;
     for (let i = 0; i < KITS; i++) {
@@ -38,41 +48,44 @@ export class SliceTimer {
     }
   }
 
-  /** Timings still on their way back from the device. */
-  get reading(): number {
-    return this.#reading;
+  /** True when the next slice can be timed. */
+  get ready(): boolean {
+    return this.#free.length > 0;
   }
 
-  /** An encoder for the next slice, timed or not, and how to submit it. */
-  begin(hasNewKernels: boolean): {
-    encoder: SliceEncoder;
-    submit: (dispatches: readonly DispatchOp[]) => void;
-  } {
-    const wanted = hasNewKernels || this.#slices++ % SAMPLE_EVERY === 0;
+  /** Resolves when no timing is on its way back from the device. */
+  async settled(): Promise<void> {
+    while (this.#reads.size > 0) await Promise.all(this.#reads);
+  }
+
+  /** The next slice; it is timed when it begins with a new kernel, and now and then. */
+  begin(isNew: boolean): TimedSlice {
+    const wanted = isNew || this.#slices++ % SAMPLE_EVERY === 0;
     const kit = wanted ? this.#free.pop() : undefined;
     if (kit === undefined) {
       const encoder = new SliceEncoder(this.gpu);
-      return { encoder, submit: () => encoder.submit() };
+      return { encoder, timed: false, submit: () => encoder.submit() };
     }
     const timestamps = { querySet: kit.querySet, perDispatch: true, capacity: QUERIES_MAX };
     const encoder = new SliceEncoder(this.gpu, timestamps);
-    return {
-      encoder,
-      submit: (dispatches) => {
-        const count = encoder.queriesUsed;
-        if (count === 0) {
-          encoder.submit();
-          this.#free.push(kit);
-          return;
-        }
-        encoder.submit((commands) => {
-          commands.resolveQuerySet(kit.querySet, 0, count, kit.resolved, 0);
-          commands.copyBufferToBuffer(kit.resolved, 0, kit.staging, 0, count * 8);
-        });
-        this.#reading++;
-        void this.#read(kit, count, dispatches);
-      },
-    };
+    return { encoder, timed: true, submit: (dispatches) => this.#submit(encoder, kit, dispatches) };
+  }
+
+  #submit(encoder: SliceEncoder, kit: Kit, dispatches: readonly DispatchOp[]): void {
+    const count = encoder.queriesUsed;
+    if (count === 0) {
+      encoder.submit();
+      this.#free.push(kit);
+      return;
+    }
+    encoder.submit((commands) => {
+      commands.resolveQuerySet(kit.querySet, 0, count, kit.resolved, 0);
+      commands.copyBufferToBuffer(kit.resolved, 0, kit.staging, 0, count * 8);
+    });
+    const read = this.#read(kit, count, dispatches)
+      .catch(this.onError)
+      .finally(() => this.#reads.delete(read));
+    this.#reads.add(read);
   }
 
   async #read(kit: Kit, count: number, dispatches: readonly DispatchOp[]): Promise<void> {
@@ -80,7 +93,6 @@ export class SliceTimer {
     const stamps = new BigUint64Array(kit.staging.getMappedRange(0, count * 8).slice(0));
     kit.staging.unmap();
     this.#free.push(kit);
-    this.#reading--;
     for (let i = 0; 2 * i + 1 < stamps.length; i++) {
       const op = dispatches[i];
       const begin = stamps[2 * i];

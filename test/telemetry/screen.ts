@@ -1,10 +1,14 @@
+const ESCAPE = '\x1b';
+const TOKEN = new RegExp(`${ESCAPE}\\[[?\\d;]*[A-Za-z]|[^${ESCAPE}]`, 'gs');
+const COMMAND = new RegExp(`^${ESCAPE}\\[([?\\d;]*)([A-Za-z])$`);
+
 /** What a terminal shows after this output: the control sequences live progress uses, and no others. */
 export function screenOf(output: string): string[] {
   const rows: string[] = [''];
   let row = 0;
   let column = 0;
-  for (const [token] of output.matchAll(/\x1b\[[?\d;]*[A-Za-z]|[^\x1b]/gs)) {
-    const command = /^\x1b\[([?\d;]*)([A-Za-z])$/.exec(token);
+  for (const [token] of output.matchAll(TOKEN)) {
+    const command = COMMAND.exec(token);
     if (!command) {
       if (token === '\n') [row, column] = [row + 1, 0];
       else if (token === '\r') column = 0;
