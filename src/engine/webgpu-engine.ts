@@ -15,9 +15,11 @@ import { ropeAngles } from '../kernels/rope-angles.js';
 import { Transformer } from '../kernels/transformer.js';
 import { WeightBuffers } from '../kernels/weight-buffers.js';
 import { assert, at } from '../lib/assert.js';
+import { errorText } from '../lib/errors.js';
 import type { ModelConfig } from '../model/config.js';
 import type { Buckets, ParamLayout } from '../model/layout.js';
 import { Batcher, type BatcherLimits } from './batcher.js';
+import { checkRequest } from './check-request.js';
 import type { Engine, EngineUpdate, EvictedSequence } from './engine.js';
 import { type FinishReason, Sequence, type SequenceRequest } from './sequence.js';
 import { type StepShape, StepTables } from './step-tables.js';
@@ -58,9 +60,12 @@ export class WebGpuEngine implements Engine {
   readonly #sets: readonly [WeightSet, WeightSet];
   readonly #freeStaging: GPUBuffer[] = [];
   readonly #inFlight = new Set<Promise<void>>();
+  /** Why results can no longer be read: nobody waits for a single one, so the next step tells. */
+  #failure: Error | null = null;
   #active: 0 | 1 = 0;
   #version = -1;
   #arrivedVersion: number | null = null;
+  #receiving = false;
   #paused = false;
 
   constructor(
@@ -125,12 +130,9 @@ export class WebGpuEngine implements Engine {
   }
 
   add(request: SequenceRequest): void {
-    const sequence = new Sequence(request);
     assert(!this.#sequences.has(request.id), `sequence ${request.id} is already here`);
-    assert(
-      request.promptTokenIds.length > 0 && sequence.rowsLeft > 0,
-      `sequence ${request.id} has nothing to do`,
-    );
+    checkRequest(request, this.config.vocabSize);
+    const sequence = new Sequence(request);
     assert(
       sequence.tokensInCacheMax <= this.options.contextTokensMax && this.#batcher.canEverHold(sequence),
       `sequence ${request.id} of ${sequence.tokensInCacheMax} tokens does not fit the engine`,
@@ -147,6 +149,7 @@ export class WebGpuEngine implements Engine {
   }
 
   nextStep(): Program | null {
+    this.#checkHealthy();
     if (this.#paused || this.#freeStaging.length === 0) return null;
     if (this.#arrivedVersion !== null) this.#flip(this.#arrivedVersion);
     if (this.#version < 0) return null;
@@ -179,6 +182,7 @@ export class WebGpuEngine implements Engine {
 
   async settled(): Promise<void> {
     while (this.#inFlight.size > 0) await Promise.all(this.#inFlight);
+    this.#checkHealthy();
   }
 
   destroy(): void {
@@ -209,9 +213,11 @@ export class WebGpuEngine implements Engine {
     yield {
       kind: 'submitted',
       call: () => {
-        const reading = this.#read({ shape, version, staging }, bytes).finally(() =>
-          this.#inFlight.delete(reading),
-        );
+        const reading = this.#read({ shape, version, staging }, bytes)
+          .catch((error: unknown) => {
+            this.#failure ??= error instanceof Error ? error : new Error(errorText(error));
+          })
+          .finally(() => this.#inFlight.delete(reading));
         this.#inFlight.add(reading);
       },
     };
@@ -260,11 +266,22 @@ export class WebGpuEngine implements Engine {
   }
 
   *#receive(fill: (spare: WeightBuffers) => Generator<Op, void, void>, version: number): Program {
+    assert(!this.#receiving, `version ${version} arrives while another is still on its way`);
+    assert(version >= this.version, `version ${version} arrives after ${this.version}`);
     // A version that has arrived but is not in use yet is overwritten: only the newest matters.
     this.#arrivedVersion = null;
-    const spare = this.#sets[this.#active === 0 ? 1 : 0];
-    yield* fill(spare.weights);
-    this.#arrivedVersion = version;
+    this.#receiving = true;
+    try {
+      const spare = this.#sets[this.#active === 0 ? 1 : 0];
+      yield* fill(spare.weights);
+      this.#arrivedVersion = version;
+    } finally {
+      this.#receiving = false;
+    }
+  }
+
+  #checkHealthy(): void {
+    if (this.#failure !== null) throw this.#failure;
   }
 
   #flip(version: number): void {

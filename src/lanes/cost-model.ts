@@ -14,7 +14,11 @@ const SLICE_BLEND = 0.1;
 const SLICE_SURPRISE_MAX = 4;
 const SLICE_SCALE_MIN = 0.25;
 const SLICE_SCALE_MAX = 8;
+/** No dispatch counts as shorter than this: what a coarse clock calls nothing still takes some time. */
+const DISPATCH_US_MIN = 1;
 const PIECES_MAX = 65_536;
+/** The next number of pieces to try is at least so many times the last. */
+const PIECES_GROWTH = 1.25;
 
 interface Timing {
   work: number;
@@ -53,21 +57,19 @@ export class CostModel implements Splitter {
   }
 
   /**
-   * The fewest pieces of which each is predicted to take at most half a slice; where a dispatch's fixed cost alone
-   * is more than that, as many as still make the pieces shorter.
+   * Enough pieces that each is predicted to take at most half a slice; where the fixed cost of a dispatch alone is
+   * more than that, only as many as still make the pieces shorter.
    */
   pieces(kernel: string, work: number): number {
     const wantedUs = this.sliceBudgetUs / 2;
-    let pieces = 1;
-    let us = this.#predictUs(kernel, work);
-    while (us > wantedUs && pieces < PIECES_MAX) {
-      const more = Math.min(PIECES_MAX, Math.max(pieces + 1, Math.ceil((pieces * us) / wantedUs)));
-      const shorterUs = this.#predictUs(kernel, work / more);
-      if (shorterUs >= us) break;
-      pieces = more;
-      us = shorterUs;
+    let best = 1;
+    let bestUs = this.#predictUs(kernel, work);
+    for (let pieces = 1, us = bestUs; us > wantedUs && pieces < PIECES_MAX;) {
+      pieces = Math.min(PIECES_MAX, Math.ceil(pieces * Math.max(PIECES_GROWTH, us / wantedUs)));
+      us = this.#predictUs(kernel, work / pieces);
+      if (us < bestUs) [best, bestUs] = [pieces, us];
     }
-    return pieces;
+    return best;
   }
 
   /** True while too little is known of the kernel at about this size: it is worth timing. */
@@ -77,9 +79,10 @@ export class CostModel implements Splitter {
   }
 
   /** A dispatch and the device time it took. */
-  observe(op: DispatchOp, us: number): void {
+  observe(op: DispatchOp, measuredUs: number): void {
+    const us = Math.max(DISPATCH_US_MIN, measuredUs);
     let classes = this.#timings.get(op.kernel);
-    if (classes === undefined) this.#timings.set(op.kernel, (classes = new Map()));
+    if (classes === undefined) this.#timings.set(op.kernel, (classes = new Map<number, Timing>()));
     const known = classes.get(sizeClass(op.work));
     if (known === undefined) {
       classes.set(sizeClass(op.work), { work: op.work, us, count: 1 });

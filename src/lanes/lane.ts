@@ -5,13 +5,15 @@ import type { Program } from '../gpu/ops.js';
 import { Kernels } from '../kernels/kernels.js';
 import { assert } from '../lib/assert.js';
 import { nowMs } from '../lib/clock.js';
-import type { LaneRecords, ResidentKind, VersionRecord } from '../telemetry/records.js';
+import type { LaneRecords, VersionRecord } from '../telemetry/records.js';
 import { Trainer } from '../train/trainer.js';
 import { WeightStore, type SharedStore } from '../weights/store.js';
 import { CostModel } from './cost-model.js';
-import { Executor, type ExecutorBudgets, type Resident } from './executor.js';
+import type { Doorbell } from './doorbell.js';
+import { Executor, type ExecutorBudgets } from './executor.js';
 import type { LaneAnswers, LaneRequest } from './messages.js';
 import { PreemptionLog } from './preemption-log.js';
+import { ProgramQueue } from './program-queue.js';
 
 const TRAINER_PRIORITY = 1;
 const ENGINE_PRIORITY = 6;
@@ -20,35 +22,18 @@ export interface LaneOptions {
   readonly lane: number;
   readonly job: string;
   readonly budgets: ExecutorBudgets;
-  readonly doorbell: Int32Array<SharedArrayBuffer> | null;
+  /** Ends the thread's naps; null where it must not nap. */
+  readonly doorbell: Doorbell | null;
 }
 
-/** A resident fed by hand: programs queue up and run in order. */
-class Queue implements Resident {
-  readonly #programs: Program[] = [];
+type Request<K extends LaneRequest['kind']> = Extract<LaneRequest, { kind: K }>;
 
-  constructor(
-    readonly job: string,
-    readonly kind: ResidentKind,
-    readonly priority: number,
-    private readonly fallback: () => Program | null,
-  ) {}
-
-  next(): Program | null {
-    return this.#programs.shift() ?? this.fallback();
-  }
-
-  /** Resolves when every op of the program is submitted, so that what follows on the queue sees its effect. */
-  run(program: Program): Promise<void> {
-    return new Promise((resolve) => {
-      this.#programs.push(
-        (function* () {
-          yield* program;
-          yield { kind: 'submitted', call: resolve };
-        })(),
-      );
-    });
-  }
+interface EngineResident {
+  readonly engine: WebGpuEngine;
+  readonly queue: ProgramQueue;
+  readonly store: WeightStore | null;
+  /** It takes no more weights: it is about to go. */
+  leaving: boolean;
 }
 
 /**
@@ -60,13 +45,14 @@ export class Lane {
   readonly #cost: CostModel;
   readonly #preemptions: PreemptionLog;
   readonly #executor: Executor;
-  readonly #trainerQueue: Queue;
-  #engineQueue: Queue | null = null;
+  readonly #trainerQueue: ProgramQueue;
   #trainer: Trainer | null = null;
-  #engine: WebGpuEngine | null = null;
-  #store: WeightStore | null = null;
+  #resident: EngineResident | null = null;
+  /** Weights on their way into the engine: one version at a time. */
+  #arrival: Promise<unknown> = Promise.resolve();
   #versions: VersionRecord[] = [];
   readonly #running: Promise<void>;
+  #closing: Promise<null> | null = null;
 
   constructor(
     private readonly gpu: Gpu,
@@ -78,7 +64,7 @@ export class Lane {
     this.#cost = new CostModel(budgets.sliceUs);
     this.#preemptions = new PreemptionLog(lane);
     this.#executor = new Executor(gpu, lane, budgets, this.#cost, this.#preemptions, doorbell);
-    this.#trainerQueue = new Queue(job, 'trainer', TRAINER_PRIORITY, () => null);
+    this.#trainerQueue = new ProgramQueue(job, 'trainer', TRAINER_PRIORITY, () => null);
     this.#executor.addResident(this.#trainerQueue);
     this.#running = this.#executor.run();
   }
@@ -98,7 +84,7 @@ export class Lane {
       case 'removeEngine':
         return this.#removeEngine();
       case 'keepReference':
-        await this.#runTrainer(this.#needTrainer().keepReference());
+        await this.#runTrainer(this.#needTrainer().keepReference(), 'init');
         return null;
       case 'train':
         return this.#train(request);
@@ -111,16 +97,16 @@ export class Lane {
       case 'exportWeights':
         return { weights: await this.#exportWeights() };
       case 'add':
-        for (const sequence of request.sequences) this.#needEngine().add(sequence);
+        for (const sequence of request.sequences) this.#needResident().engine.add(sequence);
         this.#executor.wake();
         return null;
       case 'abort':
-        for (const id of request.ids) this.#needEngine().abort(id);
+        for (const id of request.ids) this.#needResident().engine.abort(id);
         return null;
       case 'flush':
         return { ...this.takeRecords(true), largestDispatchUs: this.#cost.largestDispatchUs };
       case 'close':
-        return this.#close();
+        return (this.#closing ??= this.#close());
       default:
         return request satisfies never;
     }
@@ -134,16 +120,18 @@ export class Lane {
     return { slices, preemptions: this.#preemptions.take(all), versions, slicesDropped: dropped };
   }
 
-  #createTrainer(request: Extract<LaneRequest, { kind: 'createTrainer' }>): LaneAnswers['createTrainer'] {
+  async #createTrainer(request: Request<'createTrainer'>): Promise<LaneAnswers['createTrainer']> {
     assert(this.#trainer === null, 'a lane holds one trainer');
     const before = this.gpu.bytesAllocated;
-    this.#trainer = new Trainer(this.#kernels, request.config, request.layout, request.options);
-    void this.#runTrainer(this.#trainer.loadWeights(request.weights));
-    return { bytes: this.gpu.bytesAllocated - before };
+    const trainer = new Trainer(this.#kernels, request.config, request.layout, request.options);
+    this.#trainer = trainer;
+    const bytes = this.gpu.bytesAllocated - before;
+    await this.#runTrainer(trainer.loadWeights(request.weights), 'init');
+    return { bytes };
   }
 
-  #createEngine(request: Extract<LaneRequest, { kind: 'createEngine' }>): LaneAnswers['createEngine'] {
-    assert(this.#engine === null, 'a lane holds one engine');
+  #createEngine(request: Request<'createEngine'>): LaneAnswers['createEngine'] {
+    assert(this.#resident === null, 'a lane holds one engine');
     const before = this.gpu.bytesAllocated;
     const { config, layout, options } = request;
     const engine = new WebGpuEngine(this.#kernels, config, layout, options, this.#cost, (update) => {
@@ -151,50 +139,59 @@ export class Lane {
       this.onUpdate(update);
       this.#executor.wake();
     });
-    this.#engine = engine;
-    this.#store = request.store === null ? null : WeightStore.attach(request.store);
-    this.#engineQueue = new Queue(this.options.job, 'engine', ENGINE_PRIORITY, () => engine.nextStep());
-    this.#executor.addResident(this.#engineQueue);
+    const queue = new ProgramQueue(this.options.job, 'engine', ENGINE_PRIORITY, () => engine.nextStep());
+    const store = request.store === null ? null : WeightStore.attach(request.store);
+    this.#resident = { engine, queue, store, leaving: false };
+    this.#executor.addResident(queue);
     return { bytes: this.gpu.bytesAllocated - before };
   }
 
   async #removeEngine(): Promise<LaneAnswers['removeEngine']> {
-    const engine = this.#needEngine();
-    const queue = this.#engineQueue;
-    assert(queue !== null, 'an engine without its queue');
+    const resident = this.#needResident();
+    const { engine, queue } = resident;
+    assert(!resident.leaving, 'the engine is being removed already');
+    resident.leaving = true;
     engine.pause();
+    queue.close(new Error(`the engine of lane ${this.options.lane} was removed`));
+    // Nothing may be on its way into buffers that are about to go.
+    await this.#arrival.catch(() => undefined);
     await this.#executor.idle(queue);
     await engine.settled();
     const evicted = engine.evict();
     this.#executor.removeResident(queue);
+    this.#preemptions.engineLeft();
     engine.destroy();
-    this.#engine = null;
-    this.#engineQueue = null;
+    this.#resident = null;
     return { evicted };
   }
 
-  async #train(request: Extract<LaneRequest, { kind: 'train' }>): Promise<LaneAnswers['train']> {
+  async #train(request: Request<'train'>): Promise<LaneAnswers['train']> {
     const { program, result } = this.#needTrainer().step(request.sequences, this.#cost, request.options);
-    this.#executor.request('actorTraining', request.requestedMs, this.#engineHasWork());
-    await this.#runTrainer(program);
-    return result;
+    await this.#runTrainer(program, 'actorTraining', request.requestedMs);
+    const trained = await result;
+    this.gpu.assertHealthy();
+    return trained;
   }
 
-  async #score(request: Extract<LaneRequest, { kind: 'score' }>): Promise<LaneAnswers['score']> {
+  async #score(request: Request<'score'>): Promise<LaneAnswers['score']> {
     const { program, result } = this.#needTrainer().score(request.sequences, this.#cost, request.which);
-    this.#executor.request(request.stage, request.requestedMs, this.#engineHasWork());
-    await this.#runTrainer(program);
-    return { logprobs: await result };
+    await this.#runTrainer(program, request.stage, request.requestedMs);
+    const logprobs = await result;
+    this.gpu.assertHealthy();
+    return { logprobs };
   }
 
   /** Trainer → this lane's engine by device copies, and → the store through the host when others may want it. */
   async #publish(version: number, shared: SharedStore | null): Promise<LaneAnswers['publish']> {
     const trainer = this.#needTrainer();
-    const engine = this.#engine;
-    if (engine !== null) {
-      const startedMs = nowMs();
-      await this.#runTrainer(engine.copyWeights(trainer.weights, version));
-      this.#record('flip', version, startedMs, 0);
+    const resident = this.#resident;
+    if (resident !== null && !resident.leaving) {
+      await this.#receive(async () => {
+        if (resident.engine.version >= version) return;
+        const startedMs = nowMs();
+        await this.#runTrainer(resident.engine.copyWeights(trainer.weights, version), 'actorTraining');
+        this.#record('flip', version, startedMs, 0);
+      });
     }
     if (shared === null) return { storeBytes: 0 };
     const startedMs = nowMs();
@@ -204,43 +201,60 @@ export class Lane {
     return { storeBytes: store.bytes };
   }
 
-  async #pull(): Promise<LaneAnswers['pull']> {
-    const engine = this.#needEngine();
-    const store = this.#store;
-    assert(store !== null && this.#engineQueue !== null, 'pull without a store');
-    const startedMs = nowMs();
-    const { version, buckets } = store.pull();
-    if (version <= engine.version) return { version: engine.version, bytes: 0 };
-    const done = this.#engineQueue.run(engine.loadWeights(buckets, version));
-    this.#executor.wake();
-    await done;
-    this.#record('pull', version, startedMs, store.bytes);
-    return { version, bytes: store.bytes };
+  /** The store's newest version into the engine, unless it has it. */
+  #pull(): Promise<LaneAnswers['pull']> {
+    return this.#receive(async () => {
+      const { engine, queue, store } = this.#needResident();
+      assert(store !== null, 'pull without a store');
+      if (store.newestVersion <= engine.version) return { version: engine.version, bytes: 0 };
+      const startedMs = nowMs();
+      const { version, buckets } = store.pull();
+      const done = queue.run(engine.loadWeights(buckets, version));
+      this.#executor.wake();
+      await done;
+      this.#record('pull', version, startedMs, store.bytes);
+      return { version, bytes: store.bytes };
+    });
+  }
+
+  /** Runs `bring` once the version before it has arrived: two at a time would mix in the engine's spare buffers. */
+  #receive<T>(bring: () => Promise<T>): Promise<T> {
+    const arrival = this.#arrival.then(bring, bring);
+    this.#arrival = arrival;
+    arrival.catch(() => undefined);
+    return arrival;
   }
 
   async #exportWeights(): Promise<LaneAnswers['exportWeights']['weights']> {
     const { program, result } = this.#needTrainer().exportWeights();
-    await this.#runTrainer(program);
+    await this.#runTrainer(program, 'actorTraining');
     return result;
   }
 
+  /** Waits for what is in flight, however the lane stands, and gives the device back. */
   async #close(): Promise<null> {
+    const reason = new Error(`lane ${this.options.lane} was closed`);
     this.#executor.stop();
-    await this.#running;
-    await this.#engine?.settled();
-    await this.gpu.device.queue.onSubmittedWorkDone();
+    this.#trainerQueue.abandon(reason);
+    this.#resident?.queue.abandon(reason);
+    // Why it failed, if it did, is for those who watch `running`.
+    await this.#running.catch(() => undefined);
+    await Promise.allSettled([this.#resident?.engine.settled(), this.gpu.device.queue.onSubmittedWorkDone()]);
     this.gpu.close();
     return null;
   }
 
-  #runTrainer(program: Program): Promise<void> {
+  /** Work that outranks generation: an engine that is busy is preempted for it. */
+  #runTrainer(program: Program, stage: string, requestedMs = nowMs()): Promise<void> {
     const done = this.#trainerQueue.run(program);
-    this.#executor.wake();
+    this.#executor.request(stage, requestedMs, this.#engineHasWork());
     return done;
   }
 
   #engineHasWork(): boolean {
-    return this.#engine !== null && this.#engine.sequenceCount > 0;
+    if (this.#resident === null) return false;
+    const { engine } = this.#resident;
+    return engine.version >= 0 && engine.sequenceCount > 0;
   }
 
   #record(kind: VersionRecord['kind'], version: number, startedMs: number, bytes: number): void {
@@ -254,8 +268,8 @@ export class Lane {
     return this.#trainer;
   }
 
-  #needEngine(): WebGpuEngine {
-    assert(this.#engine !== null, 'this lane has no engine');
-    return this.#engine;
+  #needResident(): EngineResident {
+    assert(this.#resident !== null, 'this lane has no engine');
+    return this.#resident;
   }
 }

@@ -59,14 +59,17 @@ export class PreemptionLog {
     this.#finish(resuming);
   }
 
+  /** The engine is gone: nobody will resume. */
+  engineLeft(): void {
+    this.#finish(this.#resuming);
+    this.#resuming = null;
+    if (this.#open !== null && !this.waitsForYield) this.#finish(this.#open);
+    this.#open = null;
+  }
+
   /** Complete records since the last call; with `all` also those still waiting to resume. */
   take(all: boolean): PreemptionRecord[] {
-    if (all) {
-      this.#finish(this.#resuming);
-      this.#resuming = null;
-      if (this.#open !== null && !this.waitsForYield) this.#finish(this.#open);
-      this.#open = null;
-    }
+    if (all) this.engineLeft();
     const done = this.#done;
     this.#done = [];
     return done;

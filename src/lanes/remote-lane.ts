@@ -4,6 +4,7 @@ import type { AdapterSummary } from '../gpu/device.js';
 import { assert } from '../lib/assert.js';
 import { UserError } from '../lib/errors.js';
 import type { LaneRecords } from '../telemetry/records.js';
+import { Doorbell } from './doorbell.js';
 import type {
   FromLane,
   LaneAnswers,
@@ -35,7 +36,7 @@ export class RemoteLane {
   readonly #pending = new Map<number, Pending>();
   #nextId = 1;
   #broken: Error | null = null;
-  #closed = false;
+  #closing: Promise<void> | null = null;
   readonly #exited: Promise<void>;
 
   private constructor(
@@ -43,15 +44,13 @@ export class RemoteLane {
     readonly adapter: AdapterSummary,
     readonly storageBindingBytesMax: number,
     private readonly worker: Worker,
-    private readonly doorbell: Int32Array<SharedArrayBuffer>,
+    private readonly doorbell: Doorbell,
     private readonly events: LaneEvents,
   ) {
     this.#exited = new Promise((resolve) => worker.once('exit', () => resolve()));
     worker.on('message', (message: FromLane) => this.#receive(message));
     worker.on('error', (error) => this.#break(error));
-    worker.once('exit', (code) => {
-      if (!this.#closed) this.#break(new Error(`lane ${lane}: its thread ended with code ${code}`));
-    });
+    worker.once('exit', (code) => this.#break(new Error(`lane ${lane}: its thread ended with code ${code}`)));
   }
 
   /**
@@ -63,64 +62,58 @@ export class RemoteLane {
     const doorbell = new SharedArrayBuffer(4);
     const workerData: OpenLane = { ...options, doorbell };
     const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData });
-    const opened = await new Promise<Extract<FromLane, { kind: 'opened' }>>((resolve, reject) => {
-      const timer = setTimeout(
-        () =>
-          reject(
-            new UserError(
-              `lane ${options.lane}: no device after ${OPEN_TIMEOUT_MS / 1000} s: run \`npx offbeat doctor\``,
-            ),
-          ),
-        OPEN_TIMEOUT_MS,
-      );
-      worker.once('error', reject);
-      worker.once('message', (message: FromLane) => {
-        clearTimeout(timer);
-        if (message.kind === 'opened') resolve(message);
-        else if (message.kind === 'broken') reject(toError(message.failure));
-        else reject(new Error(`lane ${options.lane} began with ${message.kind}`));
-      });
-    });
-    worker.removeAllListeners('error');
-    const { adapter, storageBindingBytesMax } = opened;
+    const { adapter, storageBindingBytesMax } = await opening(worker, options.lane);
     return new RemoteLane(
       options.lane,
       adapter,
       storageBindingBytesMax,
       worker,
-      new Int32Array(doorbell),
+      new Doorbell(doorbell),
       events,
     );
   }
 
-  /** Sends a request; resolves with its answer, rejects when it fails or the lane breaks. */
+  /** Sends a request; resolves with its answer, rejects when it fails or the lane is closed or breaks. */
   request<R extends LaneRequest>(request: R, transfer: ArrayBuffer[] = []): Promise<LaneAnswers[R['kind']]> {
-    if (this.#broken !== null) return Promise.reject(this.#broken);
-    assert(!this.#closed, `lane ${this.lane} is closed`);
-    const id = this.#nextId++;
-    return new Promise((resolve, reject) => {
-      this.#pending.set(id, { resolve: resolve as Pending['resolve'], reject });
-      this.worker.postMessage({ id, request } satisfies ToLane, transfer);
-      Atomics.add(this.doorbell, 0, 1);
-      Atomics.notify(this.doorbell, 0);
-    });
+    const gone = this.#broken ?? (this.#closing === null ? null : this.#closedError());
+    return gone === null ? this.#send(request, transfer) : Promise.reject(gone);
   }
 
   /** Ends the thread once what is in flight has finished. Safe to call twice, and on a broken lane. */
-  async close(): Promise<void> {
-    if (this.#closed) return;
-    const closing = this.#broken === null ? this.request({ kind: 'close' }) : Promise.resolve(null);
-    this.#closed = true;
+  close(): Promise<void> {
+    return (this.#closing ??= this.#close());
+  }
+
+  async #close(): Promise<void> {
+    // A broken lane ends by itself.
+    if (this.#broken === null) this.#send({ kind: 'close' }, []).catch(() => undefined);
     let timer: NodeJS.Timeout | undefined;
     const timeout = new Promise<void>((resolve) => {
       timer = setTimeout(resolve, CLOSE_TIMEOUT_MS);
     });
-    await Promise.race([closing.then(() => this.#exited).catch(() => undefined), timeout]);
+    await Promise.race([this.#exited, timeout]);
     clearTimeout(timer);
+    this.#break(this.#closedError());
     this.worker.unref();
   }
 
+  #closedError(): Error {
+    return new Error(`lane ${this.lane} is closed`);
+  }
+
+  #send<R extends LaneRequest>(request: R, transfer: ArrayBuffer[]): Promise<LaneAnswers[R['kind']]> {
+    const id = this.#nextId++;
+    return new Promise((resolve, reject) => {
+      // Throws, and thereby rejects, when the request cannot be cloned.
+      this.worker.postMessage({ id, request } satisfies ToLane, transfer);
+      this.doorbell.ring();
+      this.#pending.set(id, { resolve: resolve as Pending['resolve'], reject });
+    });
+  }
+
   #receive(message: FromLane): void {
+    // What was under way when the lane broke may still be answered: whoever asked has been told already.
+    if (this.#broken !== null) return;
     switch (message.kind) {
       case 'done':
         this.#take(message.id).resolve(message.answer);
@@ -151,13 +144,49 @@ export class RemoteLane {
     return pending;
   }
 
+  /** Nothing more comes from the lane. Whoever closed it need not be told. */
   #break(error: Error): void {
     if (this.#broken !== null) return;
     this.#broken = error;
     for (const { reject } of this.#pending.values()) reject(error);
     this.#pending.clear();
-    this.events.onBroken(error);
+    if (this.#closing === null) this.events.onBroken(error);
   }
+}
+
+/** Waits for a lane's first message. */
+function opening(worker: Worker, lane: number): Promise<Extract<FromLane, { kind: 'opened' }>> {
+  return new Promise((resolve, reject) => {
+    const settle = (outcome: () => void): void => {
+      clearTimeout(timer);
+      worker.off('message', onMessage);
+      worker.off('error', onError);
+      worker.off('exit', onExit);
+      outcome();
+    };
+    const fail = (error: Error): void => {
+      // It cannot be terminated from outside: Dawn would end the process. It must not keep the process alive either.
+      worker.on('error', () => undefined);
+      worker.unref();
+      settle(() => reject(error));
+    };
+    const onMessage = (message: FromLane): void => {
+      if (message.kind === 'opened') settle(() => resolve(message));
+      else if (message.kind === 'broken') fail(toError(message.failure));
+      else fail(new Error(`lane ${lane} began with ${message.kind}`));
+    };
+    const onError = (error: Error): void => fail(error);
+    const onExit = (code: number): void =>
+      fail(new Error(`lane ${lane}: its thread ended with code ${code}`));
+    const seconds = OPEN_TIMEOUT_MS / 1000;
+    const timer = setTimeout(
+      () => fail(new UserError(`lane ${lane}: no device after ${seconds} s: run \`npx offbeat doctor\``)),
+      OPEN_TIMEOUT_MS,
+    );
+    worker.on('message', onMessage);
+    worker.on('error', onError);
+    worker.on('exit', onExit);
+  });
 }
 
 function toError({ code, text }: LaneFailure): Error {

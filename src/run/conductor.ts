@@ -29,9 +29,14 @@ export class Conductor {
   /** Newest version an engine may be given. */
   #version = 0;
   #cycles = 0;
+  #closed = false;
   /** Resolves once there are weights to wake with. */
   readonly #hasWeights: Promise<void>;
   #weightsExist: () => void = () => undefined;
+  readonly #homeAwake: Promise<void>;
+  #settleHome: (failure: Error | null) => void = () => undefined;
+  /** Pulls under way, by lane: until they are done the lane's engine may still run older weights. */
+  readonly #pulls = new Map<number, number>();
 
   constructor(
     policy: string,
@@ -41,6 +46,11 @@ export class Conductor {
     this.#hasWeights = new Promise((resolve) => {
       this.#weightsExist = resolve;
     });
+    this.#homeAwake = new Promise((resolve, reject) => {
+      this.#settleHome = (failure) => (failure === null ? resolve() : reject(failure));
+    });
+    // Nobody may be waiting for it.
+    this.#homeAwake.catch(() => undefined);
     const { fleet } = parts;
     this.scheduler = new Scheduler(policyNamed(policy), this.#effects(), fleet.lanes.length);
     for (const { lane } of fleet.lanes) {
@@ -57,16 +67,21 @@ export class Conductor {
     return this.#version;
   }
 
-  /** Weights of version 0 are on the trainer (and in the store): engines may wake. */
-  weightsReady(): void {
+  /**
+   * Weights of version 0 are on the trainer (and in the store): engines may wake. Resolves when the one on the
+   * trainer's lane has, rejects when it cannot.
+   */
+  weightsReady(): Promise<void> {
     this.#weightsExist();
+    return this.#homeAwake;
   }
 
   /** Demand or room changed: rollouts are placed, and the scheduler hears of it. */
   update(): void {
+    if (this.#closed) return;
     const { pool, fleet } = this.parts;
     const { id } = this.job;
-    pool.place(this.#placeable());
+    pool.place(this.#awake().filter((lane) => (this.#pulls.get(lane) ?? 0) === 0));
     this.scheduler.dispatch({ kind: 'demandChanged', job: id, demand: pool.demand });
     for (const engine of this.scheduler.snapshot.jobs.get(id)?.engines ?? []) {
       const running = pool.runningOn(engine.lane);
@@ -109,26 +124,35 @@ export class Conductor {
     // The job was added with its first version: only later ones are news.
     if (version > this.job.version)
       this.scheduler.dispatch({ kind: 'versionPublished', job: this.job.id, version });
-    for (const lane of this.#placeable()) if (lane !== 0) void this.#pull(lane);
+    if (this.#closed) return;
+    for (const lane of this.#awake()) if (lane !== 0) void this.#pull(lane);
   }
 
+  /**
+   * Ends scheduling: stages that wait are refused, the one that holds its lane goes on, rollouts stay where they are.
+   */
   close(): void {
+    this.#closed = true;
     this.scheduler.close();
   }
 
+  /** The store's newest version into an awake engine; new rollouts wait for it, so that none begins on older weights. */
   async #pull(lane: number): Promise<void> {
     const startedMs = nowMs();
+    this.#pulls.set(lane, (this.#pulls.get(lane) ?? 0) + 1);
     try {
       const { bytes } = await this.parts.fleet.pull(lane);
       this.parts.weights.pulled(bytes, (nowMs() - startedMs) / 1000);
     } catch (error) {
-      // The lane fell asleep or broke meanwhile; whoever watches it knows.
-      this.parts.onViolation(`lane ${lane} did not pull: ${errorText(error)}`);
+      this.parts.onFailed(toError(error));
+    } finally {
+      this.#pulls.set(lane, (this.#pulls.get(lane) ?? 0) - 1);
     }
+    this.update();
   }
 
-  /** Awake by the scheduler's plan too: an engine on its way to sleep takes nothing new. */
-  #placeable(): number[] {
+  /** Lanes whose engine is awake by the scheduler's plan too: one on its way to sleep takes nothing new. */
+  #awake(): number[] {
     const engines = this.scheduler.snapshot.jobs.get(this.job.id)?.engines ?? [];
     const { awake } = this.parts.fleet;
     return engines
@@ -158,21 +182,47 @@ export class Conductor {
     };
   }
 
-  async #wake(order: WakeOrder): Promise<number> {
+  async #wake({ lane }: WakeOrder): Promise<number> {
     await this.#hasWeights;
-    const { fleet, weights } = this.parts;
-    const startedMs = nowMs();
-    const version = await fleet.wake(order.lane, this.#version);
-    if (order.lane !== 0) weights.pulled(fleet.weightBytes, (nowMs() - startedMs) / 1000);
-    // The scheduler learns of it when this returns; rollouts are placed right after.
-    setImmediate(() => this.update());
-    return version;
+    try {
+      const version = await this.#wakeWithNewest(lane);
+      if (lane === 0) this.#settleHome(null);
+      // The scheduler learns of it when this returns; rollouts are placed right after.
+      setImmediate(() => this.update());
+      return version;
+    } catch (error) {
+      if (lane === 0) this.#settleHome(toError(error));
+      this.parts.onFailed(toError(error));
+      throw error;
+    }
   }
 
-  async #sleep(order: SleepOrder): Promise<void> {
-    const { fleet, pool } = this.parts;
-    pool.comeBack(order.lane, await fleet.sleep(order.lane));
+  /** A version published while the lane was waking reached only engines awake by then: it is fetched here. */
+  async #wakeWithNewest(lane: number): Promise<number> {
+    const { fleet, weights } = this.parts;
+    let startedMs = nowMs();
+    let { version, bytes } = await fleet.wake(lane, this.#version);
+    for (;;) {
+      if (lane !== 0) weights.pulled(bytes, (nowMs() - startedMs) / 1000);
+      if (lane === 0 || version >= this.#version) return version;
+      startedMs = nowMs();
+      ({ version, bytes } = await fleet.pull(lane));
+    }
   }
+
+  async #sleep({ lane }: SleepOrder): Promise<void> {
+    const { fleet, pool } = this.parts;
+    try {
+      pool.comeBack(lane, await fleet.sleep(lane));
+    } catch (error) {
+      this.parts.onFailed(toError(error));
+      throw error;
+    }
+  }
+}
+
+function toError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(errorText(error));
 }
 
 function planChanges({ plan }: PlanRecord): string[] {

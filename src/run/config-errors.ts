@@ -8,7 +8,8 @@ const SUGGESTIONS_MAX = 3;
 /** A value as a message shows it. */
 export function valueText(value: unknown): string {
   if (value === undefined) return 'missing';
-  if (typeof value === 'number' || value instanceof Date) return String(value);
+  if (typeof value === 'number') return String(value);
+  if (value instanceof Date) return value.toISOString();
   return shown(value);
 }
 
@@ -16,7 +17,8 @@ export function valueText(value: unknown): string {
 export function keyText(path: readonly PropertyKey[]): string {
   return path.reduce<string>((text, part) => {
     if (typeof part === 'number') return `${text}[${part + 1}]`;
-    return text === '' ? String(part) : `${text}.${String(part)}`;
+    const name = /^[\w-]+$/.test(String(part)) ? String(part) : shown(String(part));
+    return text === '' ? name : `${text}.${name}`;
   }, '');
 }
 

@@ -12,6 +12,12 @@ export function wholeNumber(min: number, max: number) {
   return z.int(must).min(min, must).max(max, must);
 }
 
+/** An even whole number from `min` to `max`, both included. */
+export function evenNumber(min: number, max: number) {
+  const must = `an even whole number from ${min} to ${max}`;
+  return z.int(must).min(min, must).max(max, must).multipleOf(2, must);
+}
+
 /** A number from `min` to `max`, both included. */
 export function numberFromTo(min: number, max: number) {
   const must = `a number from ${min} to ${max}`;

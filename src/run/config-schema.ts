@@ -2,6 +2,7 @@ import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
 import { POLICIES } from '../scheduler/policies/index.js';
 import {
+  evenNumber,
   numberAbove,
   numberBelow,
   numberFromTo,
@@ -170,7 +171,7 @@ export const pretrainSchema = z.strictObject({
     /** Divides `heads`; each key and value head serves heads / kv_heads query heads. */
     kv_heads: wholeNumber(1, 1024),
     /** Even: rotary positions turn pairs of elements. */
-    head_dim: wholeNumber(2, 1024),
+    head_dim: evenNumber(2, 1024),
     context_tokens: wholeNumber(1, TOKENS_MAX),
     rope_theta: numberAbove(0, 1e12).default(10_000),
     rms_norm_eps: numberAbove(0, 1).default(1e-5),

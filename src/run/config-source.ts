@@ -8,7 +8,7 @@ type Table = Readonly<Record<string, unknown>>;
 type Path = readonly PropertyKey[];
 
 interface Override {
-  /** As the user typed it: `key=value`. */
+  /** As the user typed it, `key=value`, on one line. */
   readonly text: string;
   readonly path: readonly string[];
   readonly value: unknown;
@@ -32,9 +32,24 @@ function isTable(value: unknown): value is Table {
   return prototype === null || prototype === Object.prototype;
 }
 
+/** `lanes = 2` is short for `lanes.count = 2`: what a number in place of this table counts. */
+const COUNTED_TABLES: ReadonlyMap<string, string> = new Map([['lanes', 'count']]);
+
+function spelledOut({ text, path, value }: Override): Override {
+  const counted = path.length === 1 ? COUNTED_TABLES.get(path[0] ?? '') : undefined;
+  return {
+    text,
+    value,
+    path: counted === undefined || typeof value !== 'number' ? path : [...path, counted],
+  };
+}
+
 export function readConfigSource(file: string | undefined, set: readonly string[]): ConfigSource {
-  const overrides = set.map(parseOverride);
+  const overrides = set.map(parseOverride).map(spelledOut);
   let tables = file === undefined ? {} : readToml(file);
+  for (const [name, key] of COUNTED_TABLES) {
+    if (typeof tables[name] === 'number') tables = { ...tables, [name]: { [key]: tables[name] } };
+  }
   for (const { path, value } of overrides) tables = withMember(tables, path, value);
   const related = (path: Path) =>
     overrides.findLast((override) => startsWith(path, override.path) || startsWith(override.path, path));
@@ -74,13 +89,14 @@ function readToml(file: string): Table {
   }
 }
 
-function parseOverride(text: string): Override {
-  const end = text.indexOf('=');
-  const path = end > 0 ? parseKey(text.slice(0, end).trim()) : undefined;
+function parseOverride(argument: string): Override {
+  const end = argument.indexOf('=');
+  const path = end > 0 ? parseKey(argument.slice(0, end).trim()) : undefined;
+  const text = oneLine(argument);
   if (path === undefined) {
     throw new UserError(`--set ${text}: no key and value: write it as --set rollout.temperature=0.8`);
   }
-  const value = text.slice(end + 1).trim();
+  const value = argument.slice(end + 1).trim();
   const parsed = parseTable(`value = ${value}`);
   // More than one key means that the text held a line break: then it is no value of TOML's.
   const isValue = parsed !== undefined && Object.keys(parsed).length === 1;

@@ -1,31 +1,33 @@
 import type { SequenceRequest } from '../engine/sequence.js';
 import type { EngineUpdate } from '../engine/engine.js';
-import type { EngineOptions } from '../engine/webgpu-engine.js';
 import { assert, at } from '../lib/assert.js';
 import { nowMs } from '../lib/clock.js';
 import type { LaneRecords } from '../telemetry/records.js';
 import type { RunRecords } from '../telemetry/run-records.js';
 import type { ExecutorBudgets } from '../lanes/executor.js';
 import { RemoteLane } from '../lanes/remote-lane.js';
-import { type ParamLayout, paramLayout } from '../model/layout.js';
-import type { ModelConfig } from '../model/config.js';
+import type { ParamLayout } from '../model/layout.js';
 import { WeightStore } from '../weights/store.js';
+import { checkDeviceLimits, type DeviceNeeds } from './device-limits.js';
 
-/** Buckets no larger than this even where the adapter would bind more: a publish moves bucket by bucket. */
-const BUCKET_BYTES_MAX = 128 * 2 ** 20;
+const FLUSH_TIMEOUT_MS = 10_000;
 
-export interface FleetOptions {
+export interface FleetOptions extends DeviceNeeds {
   readonly job: string;
   readonly lanes: number;
   readonly adapter: string | null;
   readonly budgets: ExecutorBudgets;
-  readonly config: ModelConfig;
-  readonly engine: EngineOptions;
 }
 
 export interface FleetEvents {
   readonly onTokens: (lane: number, update: EngineUpdate) => void;
   readonly onBroken: (lane: number, error: Error) => void;
+}
+
+/** The version an engine holds now, and what fetching it took. */
+export interface PulledVersion {
+  readonly version: number;
+  readonly bytes: number;
 }
 
 /**
@@ -38,7 +40,6 @@ export class Fleet {
 
   private constructor(
     readonly lanes: readonly RemoteLane[],
-    readonly layout: ParamLayout,
     /** Null when lane 0 is the only one: then no weight ever crosses the host. */
     readonly store: WeightStore | null,
     private readonly options: FleetOptions,
@@ -51,7 +52,7 @@ export class Fleet {
    * @throws UserError without an adapter, or when the model does not fit its limits.
    */
   static async open(options: FleetOptions, records: RunRecords, events: FleetEvents): Promise<Fleet> {
-    const { job, adapter, budgets, config } = options;
+    const { job, adapter, budgets } = options;
     const opening = Array.from({ length: options.lanes }, (_, lane) =>
       RemoteLane.open(
         { lane, job, adapter, budgets },
@@ -67,24 +68,18 @@ export class Fleet {
     try {
       const failed = settled.find((result) => result.status === 'rejected');
       if (failed !== undefined) throw toError(failed.reason);
-      const bindingBytes = Math.min(BUCKET_BYTES_MAX, ...lanes.map((lane) => lane.storageBindingBytesMax));
-      const layout = paramLayout(config, bindingBytes);
-      const store = lanes.length > 1 ? WeightStore.create(layout) : null;
+      for (const lane of lanes) checkDeviceLimits(options, lane.storageBindingBytesMax);
+      const store = lanes.length > 1 ? WeightStore.create(options.layout) : null;
       for (const { lane, adapter: summary } of lanes) records.addLane(lane, summary.description);
-      return new Fleet(lanes, layout, store, options, records);
+      return new Fleet(lanes, store, options, records);
     } catch (error) {
       await Promise.all(lanes.map((lane) => lane.close()));
       throw error;
     }
   }
 
-  get model(): ModelConfig {
-    return this.options.config;
-  }
-
-  /** Longest sequence the engines were made for. */
-  get contextTokensMax(): number {
-    return this.options.engine.contextTokensMax;
+  get layout(): ParamLayout {
+    return this.options.layout;
   }
 
   get trainer(): RemoteLane {
@@ -101,22 +96,25 @@ export class Fleet {
     return this.#largestDispatchUs;
   }
 
-  /** Makes the lane's engine and gives it the newest weights, never those in between. */
-  async wake(lane: number, version: number): Promise<number> {
+  /**
+   * Makes the lane's engine and gives it weights: on lane 0 those of the trainer, which are `version`, elsewhere the
+   * store's newest, never those in between. `bytes` are those that crossed the host.
+   */
+  async wake(lane: number, version: number): Promise<PulledVersion> {
     assert(!this.#awakeSince.has(lane), `lane ${lane} is already awake`);
-    const { config, engine } = this.options;
+    const { config, layout, engine } = this.options;
     const store = this.store?.shared ?? null;
     await at(this.lanes, lane).request({
       kind: 'createEngine',
       config,
-      layout: this.layout,
+      layout,
       options: engine,
       store,
     });
     this.#awakeSince.set(lane, nowMs());
-    if (lane !== 0) return (await at(this.lanes, lane).request({ kind: 'pull' })).version;
+    if (lane !== 0) return this.pull(lane);
     await this.trainer.request({ kind: 'publish', version, store: null });
-    return version;
+    return { version, bytes: 0 };
   }
 
   /** Gives sequences to an awake engine. */
@@ -125,7 +123,7 @@ export class Fleet {
   }
 
   /** The store's newest version into an awake engine. */
-  pull(lane: number): Promise<{ readonly version: number; readonly bytes: number }> {
+  pull(lane: number): Promise<PulledVersion> {
     return at(this.lanes, lane).request({ kind: 'pull' });
   }
 
@@ -141,13 +139,20 @@ export class Fleet {
     return evicted.map(({ id }) => id);
   }
 
-  /** Fetches what the lanes have not sent yet. */
-  async flush(): Promise<void> {
+  /**
+   * Fetches what the lanes have not sent yet. A lane that is broken or does not answer in time has told what it told:
+   * `onSilent` hears of it.
+   */
+  async flush(onSilent: (lane: number, error: Error) => void): Promise<void> {
     await Promise.all(
       this.lanes.map(async (lane) => {
-        const answer = await lane.request({ kind: 'flush' });
-        this.records.add(answer satisfies LaneRecords);
-        this.#largestDispatchUs = Math.max(this.#largestDispatchUs, answer.largestDispatchUs);
+        try {
+          const answer = await within(lane.request({ kind: 'flush' }), FLUSH_TIMEOUT_MS);
+          this.records.add(answer satisfies LaneRecords);
+          this.#largestDispatchUs = Math.max(this.#largestDispatchUs, answer.largestDispatchUs);
+        } catch (error) {
+          onSilent(lane.lane, toError(error));
+        }
       }),
     );
     for (const lane of this.awake) this.#endAwake(lane);
@@ -162,6 +167,18 @@ export class Fleet {
     if (fromMs === undefined) return;
     this.#awakeSince.delete(lane);
     this.records.awake.push({ lane, job: this.options.job, fromMs, toMs: nowMs() });
+  }
+}
+
+async function within<T>(work: Promise<T>, timeoutMs: number): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`no answer within ${timeoutMs / 1000} s`)), timeoutMs);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
   }
 }
 

@@ -68,6 +68,6 @@ export function resolveGenerateOptions(
   const [issue] = parsed.error.issues;
   assert(issue !== undefined, 'options are refused for a reason');
   const [option = '', ...place] = issue.path;
-  const name = keyText([nameOf(String(option)), ...place]);
+  const name = nameOf(String(option)) + keyText(place);
   throw new UserError(`${name} is ${valueText(issue.input)}, must be ${issue.message}`);
 }

@@ -6,7 +6,7 @@ import { RemoteLane } from '../lanes/remote-lane.js';
 import { UserError } from '../lib/errors.js';
 import { loadCheckpoint, loadWeights } from '../model/checkpoint.js';
 import type { ModelConfig } from '../model/config.js';
-import { paramLayout } from '../model/layout.js';
+import { paramLayout, type Buckets, type ParamLayout } from '../model/layout.js';
 import type { Tokenizer } from '../model/tokenizer.js';
 import { WeightStore } from '../weights/store.js';
 import { engineOptions } from './engine-sizing.js';
@@ -18,7 +18,8 @@ const BATCH_TOKENS_MAX = 512;
 const STEPS_AHEAD = 4;
 /** What waits in the engine's own queue, for each slot: a freed slot is filled at once. */
 const QUEUED_PER_SLOT = 1;
-const BUCKET_BYTES_MAX = 128 * 2 ** 20;
+/** Every device binds as much by default; only a tensor that is larger makes a larger bucket. */
+const BUCKET_BYTES = 128 * 2 ** 20;
 /** Keys and values of all layers together, where one sequence alone does not need more. */
 const KV_BYTES_MAX = 2 ** 30;
 /** Nobody waits for the device but this engine: longer slices cost nothing and save submits. */
@@ -47,6 +48,8 @@ export async function generate(
     );
   }
   const prompts = options.prompts.map((prompt, index) => encode(prompt, index, options, config, tokenizer));
+  // Before the device: a file that cannot be used is told at once.
+  const weights = await loadLaidOut(options.model, config, paramLayout(config, bucketBytes(config)));
   let generation: Generation | null = null;
   const { adapter } = options;
   const lane = await RemoteLane.open(
@@ -59,7 +62,7 @@ export async function generate(
   );
   try {
     const engine = sizeEngine(config, prompts, options.n, lane.storageBindingBytesMax);
-    await loadEngine(lane, options.model, config, engine);
+    await createEngine(lane, config, engine, await fitWeights(weights, options.model, config, lane));
     const { n: samples, seed, stop, temperature, topK, topP, minP } = options;
     const sampling = { temperature, topK, topP, minP };
     const sequencesMax = engine.slots * (1 + QUEUED_PER_SLOT);
@@ -145,16 +148,45 @@ function sizeEngine(
   });
 }
 
-/** The folder's weights as version 0 of an engine on the lane. */
-async function loadEngine(
-  lane: RemoteLane,
+interface LaidOutWeights {
+  readonly layout: ParamLayout;
+  readonly buckets: Buckets;
+}
+
+function bucketBytes(config: ModelConfig): number {
+  const sizes = paramLayout(config, Infinity).tensors.map(({ rows, columns }) => rows * columns * 4);
+  return Math.max(BUCKET_BYTES, ...sizes.map((bytes) => Math.ceil(bytes / 256) * 256));
+}
+
+async function loadLaidOut(
   folder: string,
   config: ModelConfig,
+  layout: ParamLayout,
+): Promise<LaidOutWeights> {
+  return { layout, buckets: await loadWeights(folder, config, layout) };
+}
+
+/** The weights in buckets that the lane can bind: those at hand, as a rule. */
+async function fitWeights(
+  weights: LaidOutWeights,
+  folder: string,
+  config: ModelConfig,
+  { storageBindingBytesMax }: RemoteLane,
+): Promise<LaidOutWeights> {
+  const largest = Math.max(...weights.layout.bucketElements) * 4;
+  if (largest <= storageBindingBytesMax) return weights;
+  return loadLaidOut(folder, config, paramLayout(config, storageBindingBytesMax));
+}
+
+/** An engine on the lane with the weights as its version 0. */
+async function createEngine(
+  lane: RemoteLane,
+  config: ModelConfig,
   options: EngineOptions,
+  { layout, buckets }: LaidOutWeights,
 ): Promise<void> {
-  const layout = paramLayout(config, Math.min(BUCKET_BYTES_MAX, lane.storageBindingBytesMax));
   const store = WeightStore.create(layout);
-  store.publish(0, await loadWeights(folder, config, layout));
+  store.publish(0, buckets);
   await lane.request({ kind: 'createEngine', config, layout, options, store: store.shared });
   await lane.request({ kind: 'pull' });
 }

@@ -1,18 +1,18 @@
 import { assert, at } from '../lib/assert.js';
 import { nowMs } from '../lib/clock.js';
+import { UserError } from '../lib/errors.js';
 import type { Buckets } from '../model/layout.js';
-import type { Tokenizer } from '../model/tokenizer.js';
-import type { Environment, Task } from '../tasks/task.js';
 import type { TrainSequence } from '../train/batch.js';
 import type { TrainResult } from '../train/results.js';
 import { learningRateAt } from '../train/schedule.js';
-import type { RunConfig } from './config.js';
 import type { Conductor } from './conductor.js';
-import { heldoutTasks, meanReward, startEvaluation } from './evaluation.js';
+import { meanReward, startEvaluation } from './evaluation.js';
 import type { Fleet } from './fleet.js';
 import type { TokenLedger } from './ledger.js';
+import type { Prepared } from './prepare.js';
+import type { Prompt } from './prompt-source.js';
 import type { Group, RolloutKind, RolloutPool } from './rollouts.js';
-import { makeTrainBatch, type TrainBatch } from './train-batch.js';
+import { makeTrainBatch, type TrainBatch, type TrainUpdate } from './train-batch.js';
 
 export interface StepReport {
   readonly step: number;
@@ -22,14 +22,20 @@ export interface StepReport {
   readonly result: TrainResult | null;
   readonly learningRate: number;
   readonly heldoutReward: number | null;
-  readonly seconds: { readonly step: number; readonly generationWait: number; readonly train: number };
+  readonly seconds: StepSeconds;
+}
+
+interface StepSeconds {
+  /** From the end of the step before, held-out evaluation included. */
+  readonly step: number;
+  /** Until the last of its rollouts was finished, and from then until the last had its reward. */
+  readonly generationWait: number;
+  readonly rewardWait: number;
+  readonly train: number;
 }
 
 export interface GrpoJobParts {
-  readonly config: RunConfig;
-  readonly tokenizer: Tokenizer;
-  readonly environment: Environment;
-  readonly stopTokenIds: readonly number[];
+  readonly prepared: Prepared;
   readonly fleet: Fleet;
   readonly conductor: Conductor;
   readonly pool: RolloutPool;
@@ -37,25 +43,29 @@ export interface GrpoJobParts {
   readonly onPhase: (text: string) => void;
   readonly onStep: (report: StepReport) => void;
   readonly onHeldout: (step: number, reward: number | null) => void;
-  /** Throws when the run is to end, whatever it is waiting for. */
+  /** Throws when the run is to end, however long the work would still take. */
   readonly alive: <T>(work: Promise<T>) => Promise<T>;
 }
 
 /**
  * One GRPO run (Shao et al., "DeepSeekMath", 2024), from the first rollout to the last update. Rollouts of a step
  * start as soon as the staleness bound lets them, so generation goes on while the step before is scored and trained.
+ *
+ * A run that is to end leaves its waits at once, but never a step that holds the device: that is finished, told and
+ * counted, so that weights, steps and tokens agree.
  */
 export class GrpoJob {
   readonly #kind: RolloutKind;
   readonly #evaluationKind: RolloutKind;
-  readonly #train: Iterator<Task>;
-  readonly #heldout: readonly Task[];
-  readonly #started = new Map<number, Group[]>();
+  readonly #train: Iterator<Prompt>;
+  /** By step, from the first rollout started until the step has been told of. */
+  readonly #groups = new Map<number, Group[]>();
+  readonly #reserved = new Set<number>();
   #stepsDone = 0;
-  #updates = 0;
+  #versions = 0;
 
   constructor(private readonly parts: GrpoJobParts) {
-    const { config, environment, stopTokenIds } = parts;
+    const { config, prompts, stopTokenIds } = parts.prepared;
     const { seed, rollout, evaluation } = config;
     const { temperature, topK, topP, minP, maxTokens: tokensMax } = rollout;
     this.#kind = { seed, tokensMax, sampling: { temperature, topK, topP, minP }, stopTokenIds };
@@ -63,8 +73,7 @@ export class GrpoJob {
       ...this.#kind,
       sampling: { temperature: evaluation.temperature, topK: 0, topP: 1, minP: 0 },
     };
-    this.#train = environment.tasks({ split: 'train', seed })[Symbol.iterator]();
-    this.#heldout = heldoutTasks(environment, seed, evaluation.heldoutPrompts);
+    this.#train = prompts.train();
   }
 
   /** Steps finished so far. */
@@ -72,44 +81,54 @@ export class GrpoJob {
     return this.#stepsDone;
   }
 
+  /** Groups that `onStep` has not told of. */
+  get unreported(): readonly Group[] {
+    return [...this.#groups.values()].flat();
+  }
+
   /** Gives the trainer its weights, measures held-out reward, trains `steps` steps, measures again. */
   async run(weights: Buckets): Promise<void> {
-    const { config, conductor, alive, onPhase } = this.parts;
+    const { prepared, conductor, alive, onPhase } = this.parts;
     onPhase('preparing the trainer');
     await alive(conductor.stage('init', () => this.#prepare(weights)));
     await this.#evaluate(0);
     onPhase('training');
-    while (this.#stepsDone < config.steps) await this.#step(this.#stepsDone + 1);
+    while (this.#stepsDone < prepared.config.steps) await this.#step(this.#stepsDone + 1);
   }
 
   async #prepare(weights: Buckets): Promise<void> {
-    const { config, fleet, conductor } = this.parts;
-    const { beta1, beta2, epsilon, weightDecay, gradNormMax, microBatchTokens } = config.optimizer;
-    await fleet.trainer.request({
-      kind: 'createTrainer',
-      config: fleet.model,
+    const { prepared, fleet, conductor } = this.parts;
+    const { optimizer, algorithm } = prepared.config;
+    const { beta1, beta2, epsilon, weightDecay, gradNormMax, microBatchTokens } = optimizer;
+    const request = {
+      kind: 'createTrainer' as const,
+      config: prepared.model,
       layout: fleet.layout,
       options: {
         rowsMax: microBatchTokens,
-        contextTokensMax: fleet.contextTokensMax,
+        contextTokensMax: prepared.engine.contextTokensMax,
         adamw: { beta1, beta2, epsilon, weightDecay, gradNormMax },
       },
       weights,
-    });
-    if (config.algorithm.klCoefficient > 0) await fleet.trainer.request({ kind: 'keepReference' });
+    };
+    await fleet.trainer.request(
+      request,
+      weights.map(({ buffer }) => buffer),
+    );
+    if (algorithm.klCoefficient > 0) await fleet.trainer.request({ kind: 'keepReference' });
     await conductor.publish(0);
-    conductor.weightsReady();
+    await conductor.weightsReady();
   }
 
   async #evaluate(step: number): Promise<number | null> {
-    const { pool, tokenizer, conductor, alive, onPhase, onHeldout } = this.parts;
-    if (this.#heldout.length === 0) return null;
+    const { prepared, pool, conductor, alive, onPhase, onHeldout } = this.parts;
+    if (prepared.heldout.length === 0) return null;
     onPhase(
       step === 0
         ? 'measuring held-out reward before training'
         : `measuring held-out reward after step ${step}`,
     );
-    const groups = startEvaluation(pool, tokenizer, this.#heldout, this.#evaluationKind);
+    const groups = startEvaluation(pool, prepared.heldout, this.#evaluationKind);
     conductor.update();
     await alive(Promise.all(groups.map(({ scored }) => scored)));
     const reward = meanReward(groups);
@@ -118,69 +137,88 @@ export class GrpoJob {
   }
 
   async #step(step: number): Promise<void> {
-    const { config, conductor, alive, onStep, ledger } = this.parts;
+    const { prepared, alive, onStep, onPhase } = this.parts;
+    const { config } = prepared;
     const startedMs = nowMs();
     this.#applyReservations(step);
     this.#startWhatMay();
-    const groups = this.#started.get(step);
+    const groups = this.#groups.get(step);
     assert(groups !== undefined, `step ${step} has no rollouts`);
-    this.#started.delete(step);
     await alive(Promise.all(groups.map(({ scored }) => scored)));
-    const generationWait = (nowMs() - startedMs) / 1000;
-    const batch = makeTrainBatch(
-      groups,
-      {
-        advantage: config.algorithm.advantage,
-        lossAggregation: config.algorithm.lossAggregation,
-        tokensMax: config.rollout.maxTokens,
-        version: conductor.version,
-        stalenessVersionsMax: config.algorithm.stalenessVersionsMax,
-        keepsEqualGroups: config.algorithm.klCoefficient > 0,
-        updates: config.algorithm.updatesPerStep,
-      },
-      ledger,
-    );
+    const scoredMs = nowMs();
+    const batch = this.#makeBatch(groups);
     const learningRate = learningRateAt(this.#schedule(), step - 1);
-    const trainStartedMs = nowMs();
-    const result = batch.updates.length === 0 ? null : await alive(this.#update(batch, learningRate));
-    const train = (nowMs() - trainStartedMs) / 1000;
+    const result = batch.updates.length === 0 ? null : await this.#update(batch, learningRate);
+    const train = (nowMs() - scoredMs) / 1000;
     this.#stepsDone = step;
-    const every = config.evaluation.everySteps;
-    const measures = step === config.steps || (every > 0 && step % every === 0);
-    const seconds = { step: (nowMs() - startedMs) / 1000, generationWait, train };
-    const heldoutReward = measures ? await this.#evaluate(step) : null;
-    onStep({ step, groups, batch, result, learningRate, heldoutReward, seconds });
+    let heldoutReward: number | null = null;
+    try {
+      const every = config.evaluation.everySteps;
+      const isLast = step === config.steps;
+      if (isLast || (every > 0 && step % every === 0)) {
+        heldoutReward = await this.#evaluate(step);
+        if (!isLast) onPhase('training');
+      }
+    } finally {
+      // The step was taken, however its evaluation ended.
+      const finishedMs = Math.max(startedMs, ...groups.map(lastFinishedMs));
+      const generationWait = (finishedMs - startedMs) / 1000;
+      const rewardWait = (scoredMs - finishedMs) / 1000;
+      const seconds = { step: (nowMs() - startedMs) / 1000, generationWait, rewardWait, train };
+      this.#groups.delete(step);
+      onStep({ step, groups, batch, result, learningRate, heldoutReward, seconds });
+    }
   }
 
   /** Rollouts of step s sample under versions from s − 1 − bound on: they start once so many steps are done. */
   #startWhatMay(): void {
-    const { config, pool, tokenizer, conductor } = this.parts;
-    const { promptsPerStep, samplesPerPrompt } = config.rollout;
-    const last = Math.min(config.steps, this.#stepsDone + 1 + config.algorithm.stalenessVersionsMax);
+    const { conductor, prepared } = this.parts;
+    const { steps, algorithm, rollout } = prepared.config;
+    const last = Math.min(steps, this.#stepsDone + 1 + algorithm.stalenessVersionsMax);
     for (let step = this.#stepsDone + 1; step <= last; step++) {
-      if (this.#started.has(step)) continue;
-      const groups = Array.from({ length: promptsPerStep }, () => {
-        const next = this.#train.next();
-        assert(next.done !== true, 'the train split has no end');
-        return pool.start(
-          next.value,
-          tokenizer.encode(next.value.prompt),
-          step,
-          samplesPerPrompt,
-          this.#kind,
-        );
-      });
-      this.#started.set(step, groups);
+      if (this.#groups.has(step)) continue;
+      const groups: Group[] = [];
+      this.#groups.set(step, groups);
+      for (let i = 0; i < rollout.promptsPerStep; i++) groups.push(this.#startGroup(step));
     }
     conductor.update();
   }
 
-  /** Score under the frozen reference where the loss has a KL term, one optimizer step, and the new version. */
+  #startGroup(step: number): Group {
+    const { prepared, pool } = this.parts;
+    const { config, prompts, promptTokensMax } = prepared;
+    const next = this.#train.next();
+    assert(next.done !== true, 'prompts without end');
+    const { task, tokenIds } = next.value;
+    if (tokenIds.length > promptTokensMax) {
+      throw new UserError(
+        `task "${prompts.taskName}": the prompt of ${JSON.stringify(task.key)} has ${tokenIds.length} tokens, judging by the first ones there is room for ${promptTokensMax}: shorten it, or give the longest prompts first`,
+      );
+    }
+    return pool.start(next.value, step, config.rollout.samplesPerPrompt, this.#kind);
+  }
+
+  #makeBatch(groups: readonly Group[]): TrainBatch {
+    const { prepared, conductor, ledger } = this.parts;
+    const { algorithm, rollout } = prepared.config;
+    const rules = {
+      advantage: algorithm.advantage,
+      lossAggregation: algorithm.lossAggregation,
+      tokensMax: rollout.maxTokens,
+      version: conductor.version,
+      stalenessVersionsMax: algorithm.stalenessVersionsMax,
+      keepsEqualGroups: algorithm.klCoefficient > 0,
+      updates: algorithm.updatesPerStep,
+    };
+    return makeTrainBatch(groups, rules, ledger);
+  }
+
+  /** Scores under the frozen reference where the loss has a KL term, then takes the optimizer steps, then publishes. */
   async #update(batch: TrainBatch, learningRate: number): Promise<TrainResult> {
-    const { config, conductor, fleet, ledger } = this.parts;
-    const { clipLow, clipHigh, klCoefficient } = config.algorithm;
-    let updates = batch.updates;
-    if (config.algorithm.oldLogProbs === 'recomputed') {
+    const { prepared, conductor, fleet, ledger } = this.parts;
+    const { clipLow, clipHigh, klCoefficient, oldLogProbs } = prepared.config.algorithm;
+    let { updates } = batch;
+    if (oldLogProbs === 'recomputed') {
       updates = await this.#scored('oldLogProbs', 'policy', updates, (sequence, oldLogprobs) => ({
         ...sequence,
         oldLogprobs,
@@ -196,16 +234,15 @@ export class GrpoJob {
       const objective = { algorithm: 'grpo', clipLow, clipHigh, klCoefficient } as const;
       const options = { objective, learningRate };
       const results: TrainResult[] = [];
-      for (const [i, sequences] of updates.entries()) {
+      for (const [i, { rollouts, sequences }] of updates.entries()) {
         // Only the first has waited since the stage was asked for.
         const since = i === 0 ? requestedMs : nowMs();
-        results.push(await fleet.trainer.request({ kind: 'train', requestedMs: since, sequences, options }));
+        const result = await fleet.trainer.request({ kind: 'train', requestedMs: since, sequences, options });
+        for (const rollout of rollouts) ledger.settle(rollout, result.skipped ? 'filtered' : 'trained');
+        results.push(result);
       }
-      const result = joinResults(results);
-      const tokens = batch.rollouts.reduce((sum, { generated }) => sum + generated.tokenIds.length, 0);
-      ledger.settle(result.skipped ? 'filtered' : 'trained', tokens);
-      await conductor.publish(++this.#updates);
-      return result;
+      await conductor.publish(++this.#versions);
+      return joinResults(results);
     });
   }
 
@@ -213,36 +250,45 @@ export class GrpoJob {
   #scored(
     stage: 'oldLogProbs' | 'refLogProbs',
     which: 'policy' | 'reference',
-    updates: TrainBatch['updates'],
+    updates: readonly TrainUpdate[],
     put: (sequence: TrainSequence, logprobs: Float32Array<ArrayBuffer>) => TrainSequence,
-  ): Promise<TrainBatch['updates']> {
+  ): Promise<readonly TrainUpdate[]> {
     const { conductor, fleet } = this.parts;
     return conductor.stage(stage, async (requestedMs) => {
-      const sequences = updates.flat();
-      const { logprobs } = await fleet.trainer.request({
-        kind: 'score',
-        requestedMs,
-        stage,
-        which,
-        sequences,
-      });
+      const sequences = updates.flatMap((update) => update.sequences);
+      const request = { kind: 'score', requestedMs, stage, which, sequences } as const;
+      const { logprobs } = await fleet.trainer.request(request);
       let next = 0;
-      return updates.map((update) => update.map((sequence) => put(sequence, at(logprobs, next++))));
+      return updates.map((update) => ({
+        ...update,
+        sequences: update.sequences.map((sequence) => put(sequence, at(logprobs, next++))),
+      }));
     });
   }
 
+  /** Reservations may overlap: a lane is out of use in every step that one of its own covers. */
   #applyReservations(step: number): void {
-    const { config, conductor } = this.parts;
-    for (const { lane, fromStep, untilStep } of config.scheduler.reserve) {
-      if (step === fromStep) conductor.scheduler.dispatch({ kind: 'laneReserved', lane });
-      if (step === untilStep) conductor.scheduler.dispatch({ kind: 'laneUnreserved', lane });
+    const { prepared, conductor } = this.parts;
+    const { reserve } = prepared.config.scheduler;
+    for (const lane of new Set(reserve.map((reservation) => reservation.lane))) {
+      const isReserved = reserve.some(
+        (own) => own.lane === lane && own.fromStep <= step && step < own.untilStep,
+      );
+      if (isReserved === this.#reserved.has(lane)) continue;
+      if (isReserved) this.#reserved.add(lane);
+      else this.#reserved.delete(lane);
+      conductor.scheduler.dispatch({ kind: isReserved ? 'laneReserved' : 'laneUnreserved', lane });
     }
   }
 
   #schedule(): Parameters<typeof learningRateAt>[0] {
-    const { learningRate: peak, warmupSteps } = this.parts.config.optimizer;
+    const { learningRate: peak, warmupSteps } = this.parts.prepared.config.optimizer;
     return { peak, warmupSteps, decay: { kind: 'constant' } };
   }
+}
+
+function lastFinishedMs({ rollouts }: Group): number {
+  return Math.max(...rollouts.map(({ finishedMs }) => finishedMs ?? -Infinity));
 }
 
 /** One result for a step of several updates: means over all tokens, the largest norm. */

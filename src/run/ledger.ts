@@ -1,16 +1,16 @@
 import { assert } from '../lib/assert.js';
 import type { TokenCounts } from '../telemetry/summary.js';
-
-/** Where a rollout's tokens can end up. */
-export type Fate = 'trained' | 'aborted' | 'expired' | 'filtered';
+import type { Fate, Rollout } from './rollouts.js';
 
 /** Counts every decoded token of a run to exactly one end; what has none yet is in flight. */
 export class TokenLedger {
   readonly #ends: Record<Fate, number> = { trained: 0, aborted: 0, expired: 0, filtered: 0 };
 
-  settle(fate: Fate, tokens: number): void {
-    assert(Number.isInteger(tokens) && tokens >= 0, `${tokens} tokens ${fate}`);
-    this.#ends[fate] += tokens;
+  /** A rollout's one end: all its tokens are counted there. */
+  settle(rollout: Rollout, fate: Fate): void {
+    assert(rollout.fate === null, `rollout ${rollout.id} was ${rollout.fate} and is ${fate}`);
+    rollout.fate = fate;
+    this.#ends[fate] += rollout.generated.tokenIds.length;
   }
 
   get trained(): number {

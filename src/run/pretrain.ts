@@ -1,21 +1,16 @@
-import { mkdir, readdir, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { RemoteLane } from '../lanes/remote-lane.js';
-import { assert } from '../lib/assert.js';
 import { nowMs } from '../lib/clock.js';
-import { errorText, UserError } from '../lib/errors.js';
-import { saveCheckpoint } from '../model/checkpoint.js';
+import { UserError } from '../lib/errors.js';
 import type { ModelConfig } from '../model/config.js';
-import { paramLayout } from '../model/layout.js';
+import { type ParamLayout, paramLayout } from '../model/layout.js';
 import { randomWeights } from '../model/random-weights.js';
-import { Tokenizer, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE } from '../model/tokenizer.js';
-import { buildCharTokenizer, CHAR_TOKEN_IDS } from '../tasks/char-tokenizer.js';
+import { CHAR_TOKEN_IDS } from '../tasks/char-tokenizer.js';
 import { openEnvironment } from '../tasks/registry.js';
-import type { Example } from '../tasks/task.js';
-import { createProgress } from '../telemetry/progress.js';
-import { type TrainSequence, supervisedSequence } from '../train/batch.js';
+import { createProgress, type Progress } from '../telemetry/progress.js';
 import { type LearningRateSchedule, learningRateAt } from '../train/schedule.js';
+import { CheckpointFolder } from './checkpoint-folder.js';
 import { formatConfig, type PretrainConfig } from './config.js';
+import { ExampleSource } from './example-source.js';
 
 export interface PretrainOptions {
   readonly outFolder: string;
@@ -38,7 +33,8 @@ const NOTE_EVERY_STEPS = 50;
  * checkpoint with the tokenizer its alphabet makes. This is how the shipped model was made. Interrupted, it writes
  * nothing but says so: a half-trained checkpoint is worse than none.
  *
- * @throws UserError when the task has no corpus or alphabet, or the folder is not empty or cannot be written.
+ * @throws UserError when the task has no corpus or alphabet, its examples do not fit the model, or the folder is not
+ * empty or cannot be written.
  */
 export async function pretrain(config: PretrainConfig, options: PretrainOptions): Promise<PretrainResult> {
   const { environment } = await openEnvironment(config.task.name, config.task.options, process.cwd());
@@ -48,89 +44,82 @@ export async function pretrain(config: PretrainConfig, options: PretrainOptions)
       `task.name is "${config.task.name}", which has no corpus to pre-train on: use "arithmetic"`,
     );
   }
-  const folder = options.outFolder;
-  const { tokenizer, vocabSize } = await prepareFolder(folder, alphabet);
-  const model = modelConfig(config, vocabSize);
   const corpus = environment.corpus({ seed: config.seed, sloppiness: config.corpus.sloppiness });
+  const target = await CheckpointFolder.create(options.outFolder);
   const progress = createProgress(process.stderr);
-  progress.phase('opening the device');
-  const lane = await RemoteLane.open(
-    { lane: 0, job: 'pretrain', adapter: null, budgets: { sliceUs: 10_000, inFlightUs: 20_000 } },
-    { onTokens: () => undefined, onRecords: () => undefined, onBroken: () => undefined },
-  );
   try {
-    const layout = paramLayout(model, lane.storageBindingBytesMax);
-    const { beta1, beta2, epsilon, weightDecay, gradNormMax, microBatchTokens } = config.optimizer;
-    await lane.request({
-      kind: 'createTrainer',
-      config: model,
-      layout,
-      options: {
-        rowsMax: microBatchTokens,
-        contextTokensMax: model.contextTokensMax,
-        adamw: { beta1, beta2, epsilon, weightDecay, gradNormMax },
-      },
-      weights: randomWeights(model, layout, config.seed),
-    });
-    progress.phase('training');
-    const examples = corpus[Symbol.iterator]();
-    const startedMs = nowMs();
-    const losses: number[] = [];
-    const objective = { algorithm: 'crossEntropy' } as const;
-    for (let step = 0; step < config.steps; step++) {
-      if (options.interrupted.aborted)
-        throw new UserError(`interrupted after ${step} steps: no checkpoint was written`);
-      const learningRate = learningRateAt(schedule(config), step);
-      const sequences = nextBatch(examples, tokenizer, config.batch.sequences);
-      const requestedMs = nowMs();
-      const result = await lane.request({
-        kind: 'train',
-        requestedMs,
-        sequences,
-        options: { objective, learningRate },
-      });
-      losses.push(result.loss);
-      if ((step + 1) % NOTE_EVERY_STEPS === 0) {
-        progress.note(
-          `step ${step + 1}/${config.steps}  loss ${mean(losses.slice(-LOSS_WINDOW_STEPS)).toFixed(4)}  learning rate ${learningRate.toExponential(2)}`,
-        );
-      }
+    const { tokenizer, vocabSize } = await target.makeTokenizer(alphabet);
+    const examples = new ExampleSource(corpus, tokenizer, config.model.contextTokens);
+    progress.phase('opening the device');
+    const lane = await RemoteLane.open(
+      { lane: 0, job: 'pretrain', adapter: null, budgets: { sliceUs: 10_000, inFlightUs: 20_000 } },
+      { onTokens: () => undefined, onRecords: () => undefined, onBroken: () => undefined },
+    );
+    try {
+      const model = modelConfig(config, vocabSize);
+      const layout = paramLayout(model, lane.storageBindingBytesMax);
+      const startedMs = nowMs();
+      const loss = await train(lane, { config, model, layout, examples, progress, ...options });
+      const { weights } = await lane.request({ kind: 'exportWeights' });
+      await target.save(model, layout, weights, formatConfig(config));
+      await progress.close();
+      const parameters = layout.tensors.reduce((sum, { rows, columns }) => sum + rows * columns, 0);
+      return { steps: config.steps, loss, parameters, seconds: (nowMs() - startedMs) / 1000 };
+    } finally {
+      await lane.close();
     }
-    const { weights } = await lane.request({ kind: 'exportWeights' });
-    await saveCheckpoint(folder, model, layout, weights, folder);
-    await writeFile(join(folder, 'pretrain.toml'), formatConfig(config));
-    await progress.close();
-    return {
-      steps: config.steps,
-      loss: mean(losses.slice(-LOSS_WINDOW_STEPS)),
-      parameters: layout.tensors.reduce((sum, { rows, columns }) => sum + rows * columns, 0),
-      seconds: (nowMs() - startedMs) / 1000,
-    };
   } catch (error) {
     await progress.close('failed');
     throw error;
   } finally {
-    await lane.close();
+    await target.close();
   }
 }
 
-/** An empty folder with the tokenizer in it. */
-async function prepareFolder(
-  folder: string,
-  alphabet: string,
-): Promise<{ tokenizer: Tokenizer; vocabSize: number }> {
-  const { tokenizer, tokenizerConfig, vocabSize } = buildCharTokenizer(alphabet);
-  try {
-    await mkdir(folder, { recursive: true });
-    if ((await readdir(folder)).length > 0)
-      throw new UserError(`${folder}: not empty: name a new folder with --out`);
-    await writeFile(join(folder, TOKENIZER_FILE), `${JSON.stringify(tokenizer, null, 2)}\n`);
-    await writeFile(join(folder, TOKENIZER_CONFIG_FILE), `${JSON.stringify(tokenizerConfig, null, 2)}\n`);
-  } catch (error) {
-    if (error instanceof UserError) throw error;
-    throw new UserError(`${folder}: cannot be written (${errorText(error)}): name another folder with --out`);
+interface TrainParts {
+  readonly config: PretrainConfig;
+  readonly model: ModelConfig;
+  readonly layout: ParamLayout;
+  readonly examples: ExampleSource;
+  readonly progress: Progress;
+  readonly interrupted: AbortSignal;
+}
+
+/** All steps on an open lane; the mean loss of the last ones. */
+async function train(lane: RemoteLane, parts: TrainParts): Promise<number> {
+  const { config, model, layout, examples, progress, interrupted } = parts;
+  const { beta1, beta2, epsilon, weightDecay, gradNormMax, microBatchTokens } = config.optimizer;
+  await lane.request({
+    kind: 'createTrainer',
+    config: model,
+    layout,
+    options: {
+      rowsMax: microBatchTokens,
+      contextTokensMax: model.contextTokensMax,
+      adamw: { beta1, beta2, epsilon, weightDecay, gradNormMax },
+    },
+    weights: randomWeights(model, layout, config.seed),
+  });
+  progress.phase('training');
+  let losses: number[] = [];
+  for (let step = 0; step < config.steps; step++) {
+    if (interrupted.aborted)
+      throw new UserError(`interrupted after ${step} steps: no checkpoint was written`);
+    const learningRate = learningRateAt(schedule(config), step);
+    const { loss } = await lane.request({
+      kind: 'train',
+      requestedMs: nowMs(),
+      sequences: examples.batch(config.batch.sequences),
+      options: { objective: { algorithm: 'crossEntropy' }, learningRate },
+    });
+    losses = [...losses, loss].slice(-LOSS_WINDOW_STEPS);
+    if ((step + 1) % NOTE_EVERY_STEPS === 0) {
+      progress.note(
+        `step ${step + 1}/${config.steps}  loss ${mean(losses).toFixed(4)}  learning rate ${learningRate.toExponential(2)}`,
+      );
+    }
   }
-  return { tokenizer: await Tokenizer.load(folder), vocabSize };
+  return mean(losses);
 }
 
 function modelConfig({ model }: PretrainConfig, vocabSize: number): ModelConfig {
@@ -158,24 +147,6 @@ function schedule({ optimizer, steps }: PretrainConfig): LearningRateSchedule {
     warmupSteps,
     decay: decay === 'cosine' ? { kind: 'cosine', steps, floor } : { kind: 'constant' },
   };
-}
-
-/** Completion and end of sequence carry the loss, every token alike; the prompt carries none. */
-function nextBatch(examples: Iterator<Example>, tokenizer: Tokenizer, count: number): TrainSequence[] {
-  const pairs = Array.from({ length: count }, () => {
-    const next = examples.next();
-    assert(next.done !== true, 'the corpus has no end');
-    const prompt = tokenizer.encode(next.value.prompt);
-    const completion = tokenizer.encode(next.value.completion, { specialTokens: false });
-    return { prompt, completion: [...completion, CHAR_TOKEN_IDS.eos] };
-  });
-  const trained = pairs.reduce((sum, { completion }) => sum + completion.length, 0);
-  return pairs.map(({ prompt, completion }) => {
-    const tokens = Int32Array.from([...prompt, ...completion]);
-    const weights = new Float32Array(tokens.length);
-    weights.fill(1 / trained, prompt.length - 1, tokens.length - 1);
-    return supervisedSequence(tokens, weights);
-  });
 }
 
 function mean(values: readonly number[]): number {

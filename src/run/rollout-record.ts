@@ -19,8 +19,11 @@ export function versionSpans(versions: readonly number[]): VersionSpan[] {
   return spans;
 }
 
-/** One line of rollouts.jsonl. `step` is the training step the rollout was for. */
-export function rolloutRecord(rollout: Rollout, tokenizer: Tokenizer, trained: boolean): object {
+/**
+ * One line of rollouts.jsonl. `step` is the training step the rollout was for; `fate` says where its tokens are in
+ * the summary's account.
+ */
+export function rolloutRecord(rollout: Rollout, tokenizer: Tokenizer): object {
   const { group, generated, reward } = rollout;
   return {
     id: rollout.id,
@@ -33,11 +36,12 @@ export function rolloutRecord(rollout: Rollout, tokenizer: Tokenizer, trained: b
     token_ids: generated.tokenIds,
     logprobs: generated.logprobs,
     raw_logprobs: generated.rawLogprobs,
+    lanes: rollout.lanes,
     weight_versions: versionSpans(generated.versions),
     finish_reason: rollout.finishReason,
     reward: reward === null || reward.failed ? null : reward.reward,
     scores: reward === null || reward.failed ? null : reward.scores,
     failure: reward?.failed === true ? { reason: reward.reason, message: reward.message } : null,
-    trained,
+    fate: rollout.fate ?? 'in_flight',
   };
 }

@@ -7,9 +7,14 @@ import {
 } from '../engine/sequence.js';
 import type { SamplingParams } from '../kernels/output-head.js';
 import { assert, at } from '../lib/assert.js';
+import { nowMs } from '../lib/clock.js';
 import { rolloutKey } from '../lib/prng.js';
 import type { RewardResult } from '../tasks/reward-result.js';
 import type { Task } from '../tasks/task.js';
+import type { Prompt } from './prompt-source.js';
+
+/** Where a rollout's tokens ended up. */
+export type Fate = 'trained' | 'aborted' | 'expired' | 'filtered';
 
 /** What all rollouts of a kind have in common. */
 export interface RolloutKind {
@@ -29,8 +34,14 @@ export interface Rollout {
   readonly generated: GeneratedTokens;
   /** Where it runs; null while it waits. */
   lane: number | null;
+  /** Every lane it was given to, in order. */
+  readonly lanes: number[];
   finishReason: FinishReason | null;
+  /** When the host heard of its end, on lib/clock. */
+  finishedMs: number | null;
   reward: RewardResult | null;
+  /** Null while it is in flight: unfinished, or finished and waiting to be used. */
+  fate: Fate | null;
 }
 
 /** The n rollouts of one prompt. */
@@ -70,7 +81,6 @@ export class RolloutPool {
   readonly #whenScored = new Map<number, () => void>();
   #nextId = 1;
   #decoded = 0;
-  #failed = 0;
 
   constructor(
     private readonly slotsPerLane: number,
@@ -80,11 +90,6 @@ export class RolloutPool {
   /** Tokens heard of so far, of training rollouts only. */
   get decoded(): number {
     return this.#decoded;
-  }
-
-  /** Rollouts whose reward failed. */
-  get failed(): number {
-    return this.#failed;
   }
 
   /** What generation still has to do. */
@@ -102,13 +107,7 @@ export class RolloutPool {
   }
 
   /** Starts `samples` rollouts of one prompt. They run as soon as `place` finds them a lane. */
-  start(
-    task: Task,
-    promptTokenIds: readonly number[],
-    step: number,
-    samples: number,
-    kind: RolloutKind,
-  ): Group {
+  start({ task, tokenIds: promptTokenIds }: Prompt, step: number, samples: number, kind: RolloutKind): Group {
     const rollouts: Rollout[] = [];
     const done: Promise<void>[] = [];
     const group: Group = {
@@ -138,8 +137,11 @@ export class RolloutPool {
         request,
         generated: noTokens(),
         lane: null,
+        lanes: [],
         finishReason: null,
+        finishedMs: null,
         reward: null,
+        fate: null,
       };
       rollouts.push(rollout);
       done.push(new Promise((resolve) => this.#whenScored.set(id, resolve)));
@@ -148,7 +150,7 @@ export class RolloutPool {
     return group;
   }
 
-  /** Gives waiting rollouts to the awake lanes that have room, and tells how demand stands. */
+  /** Gives waiting rollouts to the lanes that have room. */
   place(awake: readonly number[]): void {
     const batches = new Map<number, SequenceRequest[]>();
     while (this.#waiting.length > 0) {
@@ -157,6 +159,7 @@ export class RolloutPool {
       const rollout = this.#waiting.shift();
       assert(rollout !== undefined, 'a waiting rollout');
       rollout.lane = lane;
+      rollout.lanes.push(lane);
       this.#running.set(rollout.id, rollout);
       this.#onLane.set(lane, this.runningOn(lane) + 1);
       const batch = batches.get(lane) ?? [];
@@ -182,6 +185,7 @@ export class RolloutPool {
       if (rollout?.lane !== lane) continue;
       this.#leave(rollout);
       rollout.finishReason = reason;
+      rollout.finishedMs = nowMs();
       void this.#score(rollout);
     }
     if (update.finished.length > 0) this.events.changed();
@@ -210,7 +214,6 @@ export class RolloutPool {
 
   async #score(rollout: Rollout): Promise<void> {
     rollout.reward = await this.events.score(rollout);
-    if (rollout.reward.failed) this.#failed++;
     this.#whenScored.get(rollout.id)?.();
     this.#whenScored.delete(rollout.id);
   }

@@ -9,7 +9,7 @@ import { mean, quantiles } from '../telemetry/quantiles.js';
 import { timeToYieldMs } from '../telemetry/records.js';
 import { type HeldoutPoint, reportHtml } from '../telemetry/report.js';
 import type { RunFolder } from '../telemetry/run-folder.js';
-import { RunRecords } from '../telemetry/run-records.js';
+import type { RunRecords } from '../telemetry/run-records.js';
 import { runTrace } from '../telemetry/run-trace.js';
 import type { Summary } from '../telemetry/summary.js';
 import type { Conductor } from './conductor.js';
@@ -18,7 +18,7 @@ import type { Fleet } from './fleet.js';
 import type { StepReport } from './grpo-job.js';
 import type { TokenLedger } from './ledger.js';
 import { rolloutRecord } from './rollout-record.js';
-import type { Rollout, RolloutPool } from './rollouts.js';
+import type { Group, Rollout, RolloutPool } from './rollouts.js';
 import { stepMetrics } from './step-metrics.js';
 import type { WeightsAccount } from './weights-account.js';
 
@@ -30,6 +30,7 @@ export interface RunLogParts {
   readonly progress: Progress;
   readonly ledger: TokenLedger;
   readonly job: string;
+  readonly records: RunRecords;
 }
 
 /** What the run's numbers are read from. */
@@ -42,14 +43,12 @@ export interface RunSources {
 
 /** Everything a run says of itself: progress, metrics and rollouts as it goes, summary, trace and report at its end. */
 export class RunLog {
-  readonly records = new RunRecords({ startMs: nowMs() });
   readonly #startedAt = new Date();
   readonly #metrics: MetricsRecord[] = [];
   readonly #heldout: HeldoutPoint[] = [];
   readonly #stepRewards: number[] = [];
   /** What earlier steps have already told. */
-  #told = { decoded: 0, preemptions: 0, failed: 0 };
-  #rewardMs = 0;
+  #told = { decoded: 0, preemptions: 0 };
 
   constructor(private readonly parts: RunLogParts) {}
 
@@ -60,39 +59,28 @@ export class RunLog {
   scored(rollout: Rollout, result: RewardResult, startedMs: number): void {
     const { logger, job } = this.parts;
     const finishedMs = nowMs();
-    this.#rewardMs += finishedMs - startedMs;
     const failure = result.failed ? `${result.reason}: ${result.message}` : null;
     if (failure !== null) logger.warn({ rollout: rollout.id }, `reward failed: ${failure}`);
-    this.records.rewards.push({ job, rollout: String(rollout.id), startedMs, finishedMs, failure });
+    this.parts.records.rewards.push({ job, rollout: String(rollout.id), startedMs, finishedMs, failure });
   }
 
   step(report: StepReport, { pool, conductor, weights }: RunSources): void {
-    const { folder, progress, tokenizer, config, ledger } = this.parts;
-    const preemptions = this.records.preemptions.items.slice(this.#told.preemptions);
+    const { folder, progress, config, ledger } = this.parts;
+    const preemptions = this.parts.records.preemptions.items.slice(this.#told.preemptions);
     const record = stepMetrics(report, {
-      timeS: (nowMs() - this.records.startMs) / 1000,
+      timeS: (nowMs() - this.parts.records.startMs) / 1000,
       decoded: pool.decoded,
       decodedInStep: pool.decoded - this.#told.decoded,
       trained: ledger.trained,
       version: conductor.version,
       bytesSent: weights.bytesSent,
-      rewardsFailed: pool.failed - this.#told.failed,
-      rewardSeconds: this.#rewardMs / 1000,
       cycles: conductor.cycles,
       preemptions,
     });
-    this.#told = {
-      decoded: pool.decoded,
-      preemptions: this.records.preemptions.items.length,
-      failed: pool.failed,
-    };
-    this.#rewardMs = 0;
+    this.#told = { decoded: pool.decoded, preemptions: this.parts.records.preemptions.items.length };
     this.#metrics.push(record);
     folder.appendMetrics(record);
-    const trained = new Set(report.batch.rollouts);
-    for (const rollout of report.groups.flatMap((group) => group.rollouts)) {
-      folder.appendRollout(rolloutRecord(rollout, tokenizer, trained.has(rollout)));
-    }
+    this.#appendRollouts(report.groups);
     const reward = record['rollout/score/mean'] ?? null;
     if (reward !== null) this.#stepRewards.push(reward);
     progress.step({
@@ -108,19 +96,24 @@ export class RunLog {
     });
   }
 
-  /** Writes summary, trace and report; the lanes must have told all they know. */
-  async write(stepsDone: number, sources: RunSources): Promise<Summary> {
+  /**
+   * Writes summary, trace and report; the lanes must have told all they know. `unreported` are the groups that no
+   * step has told of: their rollouts are written as they are, so that the tokens of all rollouts are those decoded.
+   */
+  async write(stepsDone: number, unreported: readonly Group[], sources: RunSources): Promise<Summary> {
     const { config, folder } = this.parts;
     const endMs = nowMs();
+    // In one go with the summary's count, since lanes at work go on sending tokens.
+    this.#appendRollouts(unreported);
     const summary = this.#summary(stepsDone, sources, endMs);
     await folder.writeSummary(summary);
-    await folder.writeTrace(runTrace(this.records, { endMs }).chunks());
+    await folder.writeTrace(runTrace(this.parts.records, { endMs }).chunks());
     await folder.writeReport(
       reportHtml({
         summary,
         metrics: this.#metrics,
         heldout: this.#heldout,
-        records: this.records,
+        records: this.parts.records,
         endMs,
         startedAt: this.#startedAt,
         config: formatConfig(config),
@@ -129,11 +122,18 @@ export class RunLog {
     return summary;
   }
 
+  #appendRollouts(groups: readonly Group[]): void {
+    const { folder, tokenizer } = this.parts;
+    for (const { rollouts } of groups) {
+      for (const rollout of rollouts) folder.appendRollout(rolloutRecord(rollout, tokenizer));
+    }
+  }
+
   #summary(stepsDone: number, { fleet, pool, weights }: RunSources, endMs: number): Summary {
     const { config, ledger } = this.parts;
     const { vendor, architecture, description, software } = fleet.trainer.adapter;
-    const seconds = (endMs - this.records.startMs) / 1000;
-    const preemptions = this.records.preemptions.items;
+    const seconds = (endMs - this.parts.records.startMs) / 1000;
+    const preemptions = this.parts.records.preemptions.items;
     const heldoutAt = (step: number): number | null =>
       this.#heldout.find((point) => point.step === step)?.score ?? null;
     return {
@@ -150,9 +150,9 @@ export class RunLog {
       tokens: ledger.counts(pool.decoded),
       tokens_per_second: pool.decoded / seconds,
       preemption: {
-        count: preemptions.length + this.records.preemptions.dropped,
-        time_to_yield_ms: quantiles(this.records.timesToYieldMs()),
-        resume_ms: quantiles(this.records.resumesMs()),
+        count: preemptions.length + this.parts.records.preemptions.dropped,
+        time_to_yield_ms: quantiles(this.parts.records.timesToYieldMs()),
+        resume_ms: quantiles(this.parts.records.resumesMs()),
         tokens_recomputed: preemptions.reduce((sum, { tokensRecomputed }) => sum + tokensRecomputed, 0),
         slice_budget_us: config.lanes.sliceBudgetUs,
         in_flight_budget_us: config.lanes.inFlightBudgetUs,

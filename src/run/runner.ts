@@ -2,22 +2,21 @@ import { join } from 'node:path';
 import { pino, type Logger } from 'pino';
 import { nowMs } from '../lib/clock.js';
 import { errorText, UserError } from '../lib/errors.js';
-import { loadCheckpoint, loadWeights, saveCheckpoint } from '../model/checkpoint.js';
-import type { ModelConfig } from '../model/config.js';
-import type { Tokenizer } from '../model/tokenizer.js';
-import { openEnvironment, type OpenedEnvironment } from '../tasks/registry.js';
+import { saveCheckpoint } from '../model/checkpoint.js';
+import type { Buckets } from '../model/layout.js';
 import { RewardPool } from '../tasks/reward-pool.js';
-import type { RewardResult } from '../tasks/reward-result.js';
+import { rewardFailure, type RewardResult } from '../tasks/reward-result.js';
 import { createProgress, type Progress } from '../telemetry/progress.js';
 import { RunFolder } from '../telemetry/run-folder.js';
+import { RunRecords } from '../telemetry/run-records.js';
 import type { Summary } from '../telemetry/summary.js';
 import { Conductor } from './conductor.js';
 import { formatConfig, type RunConfig } from './config.js';
-import { engineOptions } from './engine-sizing.js';
-import { heldoutTasks } from './evaluation.js';
-import { Fleet } from './fleet.js';
+import { Fleet, type FleetEvents } from './fleet.js';
 import { GrpoJob } from './grpo-job.js';
 import { TokenLedger } from './ledger.js';
+import { Interrupted, Lifeline } from './lifeline.js';
+import { type Prepared, prepareRun } from './prepare.js';
 import { type Rollout, RolloutPool } from './rollouts.js';
 import { RunLog, type RunSources } from './run-log.js';
 import { WeightsAccount } from './weights-account.js';
@@ -29,152 +28,176 @@ export interface RunOptions {
 }
 
 const JOB = 'main';
-const PROMPTS_PROBED = 512;
 const REWARDS_QUEUED_MAX = 65_536;
 
-/** The run was asked to end before its last step. */
-class Interrupted extends Error {
-  override readonly name = 'Interrupted';
-}
-
 /**
- * Runs one job from its config to its run folder.
+ * Runs one job from its config to its run folder. The folder is made last, once model, task and adapter have been
+ * found good: a run that cannot begin leaves nothing behind.
  *
  * @throws UserError for whatever the config, model, task, adapter or folder gets wrong, before anything starts.
  */
-export async function runJob(config: RunConfig, options: RunOptions): Promise<Summary> {
-  const { tokenizer, config: model } = await loadCheckpoint(config.model.path);
-  const opened = await openEnvironment(config.task.name, config.task.options, process.cwd());
-  checkTask(opened, config);
-  const folder = await RunFolder.create(options.outFolder, (text) => process.stderr.write(`${text}\n`));
-  const logger = pino({ base: null }, pino.destination({ dest: folder.logPath, sync: true }));
+export async function runJob(config: RunConfig, { outFolder, interrupted }: RunOptions): Promise<Summary> {
+  const { weights, ...prepared } = await prepareRun(config);
   const progress = createProgress(process.stderr);
+  const lifeline = new Lifeline();
+  const interrupt = (): void => {
+    progress.note('interrupted: finishing what holds the device; once more ends at once');
+    lifeline.end(new Interrupted());
+  };
+  interrupted.addEventListener('abort', interrupt, { once: true });
   try {
-    await folder.writeConfig(formatConfig(config));
-    return await new Run({ config, model, tokenizer, opened, folder, logger, progress }, options).go();
+    progress.phase('opening devices');
+    const records = new RunRecords({ startMs: nowMs() });
+    const inbox = new Inbox(lifeline);
+    const fleet = await openFleet(prepared, records, inbox);
+    try {
+      if (interrupted.aborted)
+        throw new UserError('interrupted before the run began: no run folder was made');
+      const folder = await RunFolder.create(outFolder, (text) => progress.note(text));
+      try {
+        const log = openLog(folder);
+        const parts = { prepared, fleet, records, inbox, folder, logger: log.logger, progress, lifeline };
+        try {
+          return await new Run(parts).go(weights);
+        } finally {
+          log.close();
+        }
+      } finally {
+        await folder.close();
+      }
+    } finally {
+      await fleet.close();
+    }
   } catch (error) {
     await progress.close('failed');
-    logger.error(errorText(error));
     throw error;
   } finally {
-    await folder.close();
+    interrupted.removeEventListener('abort', interrupt);
   }
 }
 
-function checkTask({ environment }: OpenedEnvironment, config: RunConfig): void {
-  const wanted = config.evaluation.heldoutPrompts;
-  const found = heldoutTasks(environment, config.seed, wanted).length;
-  if (found === wanted) return;
-  throw new UserError(
-    `evaluation.heldout_prompts is ${wanted}, the task "${environment.id}" has ${found} held-out tasks with these options: lower it or widen the task`,
+/** Takes what lanes send; who wants it exists only once the lanes do. */
+class Inbox implements FleetEvents {
+  receive: FleetEvents['onTokens'] = () => undefined;
+
+  constructor(private readonly lifeline: Lifeline) {}
+
+  readonly onTokens: FleetEvents['onTokens'] = (lane, update) => this.receive(lane, update);
+  readonly onBroken: FleetEvents['onBroken'] = (_, error) => this.lifeline.end(error);
+}
+
+function openFleet(
+  { config, model, layout, engine }: Prepared,
+  records: RunRecords,
+  inbox: Inbox,
+): Promise<Fleet> {
+  const { lanes, optimizer } = config;
+  return Fleet.open(
+    {
+      job: JOB,
+      lanes: lanes.count,
+      adapter: lanes.adapter === '' ? null : lanes.adapter,
+      budgets: { sliceUs: lanes.sliceBudgetUs, inFlightUs: lanes.inFlightBudgetUs },
+      config: model,
+      layout,
+      engine,
+      trainerRows: optimizer.microBatchTokens,
+    },
+    records,
+    inbox,
   );
 }
 
+function openLog(folder: RunFolder): { logger: Logger; close: () => void } {
+  const destination = pino.destination({ dest: folder.logPath, sync: true });
+  // A full disk costs log lines, not the run.
+  destination.on('error', () => undefined);
+  return { logger: pino({ base: null }, destination), close: () => destination.end() };
+}
+
 interface RunParts {
-  readonly config: RunConfig;
-  readonly model: ModelConfig;
-  readonly tokenizer: Tokenizer;
-  readonly opened: OpenedEnvironment;
+  readonly prepared: Prepared;
+  readonly fleet: Fleet;
+  readonly records: RunRecords;
+  readonly inbox: Inbox;
   readonly folder: RunFolder;
   readonly logger: Logger;
   readonly progress: Progress;
+  readonly lifeline: Lifeline;
 }
 
-/** Everything that lives as long as one run: it wires the parts, watches them, and closes them. */
+/** One run on open lanes: it wires the parts, watches them, and writes down what came of it. */
 class Run {
   readonly #ledger = new TokenLedger();
   readonly #log: RunLog;
   readonly #rewards: RewardPool;
-  readonly #ended: Promise<never>;
-  #end: (error: Error) => void = () => undefined;
-  #onTokens: (lane: number, update: Parameters<RolloutPool['receive']>[1]) => void = () => undefined;
 
-  constructor(
-    private readonly parts: RunParts,
-    { interrupted }: RunOptions,
-  ) {
-    const { reward } = parts.config;
-    this.#log = new RunLog({ ...parts, ledger: this.#ledger, job: JOB });
+  constructor(private readonly parts: RunParts) {
+    const { config, opened, tokenizer } = parts.prepared;
+    this.#log = new RunLog({ ...parts, config, tokenizer, ledger: this.#ledger, job: JOB });
     this.#rewards = new RewardPool({
-      environment: parts.opened.ref,
-      workersMax: reward.workers,
-      timeoutMs: reward.timeoutMs,
+      environment: opened.ref,
+      workersMax: config.reward.workers,
+      timeoutMs: config.reward.timeoutMs,
       queueMax: REWARDS_QUEUED_MAX,
     });
-    this.#ended = new Promise((_, reject) => {
-      this.#end = reject;
-    });
-    this.#ended.catch(() => undefined);
-    const interrupt = (): void => this.#end(new Interrupted('interrupted'));
-    interrupted.addEventListener('abort', interrupt, { once: true });
-    if (interrupted.aborted) interrupt();
   }
 
-  async go(): Promise<Summary> {
-    this.parts.progress.phase('opening devices');
+  async go(weights: Buckets): Promise<Summary> {
     try {
-      const fleet = await this.#openFleet();
-      try {
-        return await this.#train(fleet);
-      } finally {
-        await fleet.close();
-      }
+      await this.parts.folder.writeConfig(formatConfig(this.parts.prepared.config));
+      return await this.#train(weights);
+    } catch (error) {
+      this.parts.logger.error(errorText(error));
+      throw error;
     } finally {
       await this.#rewards.close();
     }
   }
 
-  /** Settles as `work` does, or rejects when the run is to end. */
-  readonly #alive = <T>(work: Promise<T>): Promise<T> => Promise.race([work, this.#ended]);
-
-  async #train(fleet: Fleet): Promise<Summary> {
-    const { config, model, tokenizer, opened, progress } = this.parts;
-    const weights = await loadWeights(config.model.path, model, fleet.layout);
-    const sources = this.#wire(fleet);
-    const job = new GrpoJob({
-      config,
-      tokenizer,
-      environment: opened.environment,
-      stopTokenIds: [...model.eosTokenIds, ...config.rollout.stopTokenIds],
-      ...sources,
-      ledger: this.#ledger,
-      onPhase: (text) => progress.phase(text),
-      onStep: (report) => this.#log.step(report, sources),
-      onHeldout: (step, reward) => this.#log.heldout(step, reward),
-      alive: this.#alive,
-    });
-    const failure = await this.#outcome(async () => {
-      await job.run(weights);
-      if (config.output.checkpoint) await this.#saveModel(fleet);
-    });
-    sources.conductor.close();
+  async #train(weights: Buckets): Promise<Summary> {
+    const { fleet, progress, logger, lifeline } = this.parts;
+    const sources = this.#wire();
+    const job = this.#makeJob(sources);
+    let failure = await outcome(job.run(weights));
+    // What the end of the run makes fail is not why it ended.
+    failure = lifeline.reason ?? failure;
+    lifeline.end(failure ?? new Error('the run is over'));
     if (failure !== null)
       progress.note(`${failure.message} after ${job.stepsDone} steps; the files hold what there was`);
+    if (job.stepsDone > 0) {
+      const unsaved = await outcome(this.#saveModel());
+      if (unsaved !== null) logger.error(`no checkpoint: ${unsaved.message}`);
+      failure ??= unsaved;
+    }
     progress.phase('writing the report');
-    // A broken lane has nothing more to tell; what it told before is there.
-    await fleet.flush().catch((error: unknown) => this.parts.logger.warn(`flush: ${errorText(error)}`));
-    const summary = await this.#log.write(job.stepsDone, sources);
+    await fleet.flush((lane, error) => logger.warn(`lane ${lane} told no more: ${error.message}`));
+    const summary = await this.#log.write(job.stepsDone, job.unreported, sources);
     if (failure !== null && !(failure instanceof Interrupted)) throw failure;
     await progress.close();
     return summary;
   }
 
-  /** The error that ended the work, or null when it came to its end. */
-  async #outcome(work: () => Promise<void>): Promise<Error | null> {
-    try {
-      await work();
-      return null;
-    } catch (error) {
-      return toError(error);
-    }
+  #makeJob(sources: RunSources): GrpoJob {
+    const { prepared, progress, lifeline } = this.parts;
+    return new GrpoJob({
+      prepared,
+      ...sources,
+      ledger: this.#ledger,
+      onPhase: (text) => progress.phase(text),
+      onStep: (report) => this.#log.step(report, sources),
+      onHeldout: (step, reward) => this.#log.heldout(step, reward),
+      alive: (work) => lifeline.alive(work),
+    });
   }
 
-  #wire(fleet: Fleet): RunSources {
-    const { config, logger } = this.parts;
+  #wire(): RunSources {
+    const { prepared, fleet, records, inbox, logger, lifeline } = this.parts;
+    const { config } = prepared;
     const weights = new WeightsAccount(fleet.weightBytes, fleet.lanes.length);
     const pool: RolloutPool = new RolloutPool(config.engine.slots, {
       send: (lane, sequences) => {
-        fleet.add(lane, sequences).catch((error: unknown) => this.#end(toError(error)));
+        fleet.add(lane, sequences).catch((error: unknown) => lifeline.end(toError(error)));
       },
       score: (rollout) => this.#score(rollout),
       changed: () => conductor.update(),
@@ -191,74 +214,54 @@ class Run {
     const conductor: Conductor = new Conductor(config.scheduler.policy, job, {
       fleet,
       pool,
-      records: this.#log.records,
+      records,
       weights,
       onViolation: (text) => logger.warn(text),
-      onFailed: (error) => this.#end(error),
+      onFailed: (error) => lifeline.end(error),
     });
-    this.#onTokens = (lane, update) => pool.receive(lane, update);
+    lifeline.onEnd(() => conductor.close());
+    inbox.receive = (lane, update) => pool.receive(lane, update);
     return { fleet, pool, conductor, weights };
   }
 
-  async #openFleet(): Promise<Fleet> {
-    const { config, model, tokenizer, opened } = this.parts;
-    const { lanes, engine, rollout } = config;
-    const options = engineOptions(model, {
-      ...engine,
-      promptTokensMax: longestPrompt(opened, tokenizer, config.seed),
-      completionTokensMax: rollout.maxTokens,
-    });
-    return Fleet.open(
-      {
-        job: JOB,
-        lanes: lanes.count,
-        adapter: lanes.adapter === '' ? null : lanes.adapter,
-        budgets: { sliceUs: lanes.sliceBudgetUs, inFlightUs: lanes.inFlightBudgetUs },
-        config: model,
-        engine: options,
-      },
-      this.#log.records,
-      {
-        onTokens: (lane, update) => this.#onTokens(lane, update),
-        onBroken: (lane, error) => {
-          this.parts.logger.error(`lane ${lane}: ${error.message}`);
-          this.#end(error);
-        },
-      },
-    );
-  }
-
+  /** Never rejects: a rollout that cannot even be read is a marked failure, and ends the run. */
   async #score(rollout: Rollout): Promise<RewardResult> {
-    const startedMs = nowMs();
+    const { prepared, lifeline } = this.parts;
     const { task, promptTokenIds } = rollout.group;
-    const result = await this.#rewards.score({
-      rolloutId: String(rollout.id),
-      task,
-      text: this.parts.tokenizer.decode(rollout.generated.tokenIds, promptTokenIds),
-      finishReason: rollout.finishReason ?? 'abort',
-    });
-    this.#log.scored(rollout, result, startedMs);
-    return result;
+    const startedMs = nowMs();
+    try {
+      const result = await this.#rewards.score({
+        rolloutId: String(rollout.id),
+        task,
+        text: prepared.tokenizer.decode(rollout.generated.tokenIds, promptTokenIds),
+        finishReason: rollout.finishReason ?? 'abort',
+      });
+      // Those that the closing pool fails are no news.
+      if (lifeline.reason === null) this.#log.scored(rollout, result, startedMs);
+      return result;
+    } catch (error) {
+      lifeline.end(toError(error));
+      return rewardFailure('threw', errorText(error));
+    }
   }
 
-  async #saveModel(fleet: Fleet): Promise<void> {
-    const { config, model, folder } = this.parts;
-    const { weights } = await this.#alive(fleet.trainer.request({ kind: 'exportWeights' }));
+  async #saveModel(): Promise<void> {
+    const { prepared, fleet, folder } = this.parts;
+    const { config, model } = prepared;
+    if (!config.output.checkpoint) return;
+    const { weights } = await fleet.trainer.request({ kind: 'exportWeights' });
     await saveCheckpoint(join(folder.path, 'model'), model, fleet.layout, weights, config.model.path);
   }
 }
 
-/** Longest prompt among a sample of both splits, in tokens; tasks of one environment are alike in length. */
-function longestPrompt({ environment }: OpenedEnvironment, tokenizer: Tokenizer, seed: number): number {
-  let longest = 1;
-  for (const split of ['train', 'heldout'] as const) {
-    let left = PROMPTS_PROBED;
-    for (const task of environment.tasks({ split, seed })) {
-      longest = Math.max(longest, tokenizer.encode(task.prompt).length);
-      if (--left === 0) break;
-    }
+/** The error that ended the work, or null when it came to its end. */
+async function outcome(work: Promise<void>): Promise<Error | null> {
+  try {
+    await work;
+    return null;
+  } catch (error) {
+    return toError(error);
   }
-  return longest;
 }
 
 function toError(error: unknown): Error {

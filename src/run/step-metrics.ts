@@ -12,8 +12,6 @@ export interface RunCounters {
   readonly trained: number;
   readonly version: number;
   readonly bytesSent: number;
-  readonly rewardsFailed: number;
-  readonly rewardSeconds: number;
   readonly cycles: number;
   /** Preemptions since the step before. */
   readonly preemptions: readonly PreemptionRecord[];
@@ -53,8 +51,8 @@ export function stepMetrics(report: StepReport, counters: RunCounters): MetricsR
     'time/step_s': seconds.step,
     'time/generation_wait_s': seconds.generationWait,
     'time/train_s': seconds.train,
-    'time/reward_s': counters.rewardSeconds,
-    'reward/failed': counters.rewardsFailed,
+    'time/reward_s': seconds.rewardWait,
+    'reward/failed': rollouts.filter(({ reward }) => reward?.failed === true).length,
     'scheduler/cycles': counters.cycles,
   };
   if (result !== null) {

@@ -20,10 +20,15 @@ export interface BatchRules {
   readonly updates: number;
 }
 
-export interface TrainBatch {
-  /** One list an optimizer step, none empty. The weights of each sum as if it were the whole batch. */
-  readonly updates: readonly (readonly TrainSequence[])[];
+/** What one optimizer step takes: two lists that run side by side, neither empty. */
+export interface TrainUpdate {
   readonly rollouts: readonly Rollout[];
+  readonly sequences: readonly TrainSequence[];
+}
+
+export interface TrainBatch {
+  /** One an optimizer step. The weights of each sum as if it were the whole batch. */
+  readonly updates: readonly TrainUpdate[];
   /** Mean advantage over trained tokens. */
   readonly advantageMean: number;
   readonly stalenessMean: number;
@@ -39,13 +44,15 @@ export function makeTrainBatch(groups: readonly Group[], rules: BatchRules, ledg
   const updates = deal(chosen, rules.updates).map((part) => {
     const lengths = part.map(({ rollout }) => rollout.generated.tokenIds.length);
     const weights = lossWeights(lengths, rules.lossAggregation, rules.tokensMax);
-    return part.map(({ rollout, advantage }, i) => trainSequence(rollout, advantage, at(weights, i)));
+    const sequences = part.map(({ rollout, advantage }, i) =>
+      trainSequence(rollout, advantage, at(weights, i)),
+    );
+    return { rollouts: part.map(({ rollout }) => rollout), sequences };
   });
   const tokens = chosen.reduce((sum, { rollout }) => sum + rollout.generated.tokenIds.length, 0);
   const staleness = chosen.map(({ rollout }) => rules.version - oldestVersion(rollout));
   return {
     updates,
-    rollouts: chosen.map(({ rollout }) => rollout),
     advantageMean:
       chosen.reduce((sum, { rollout, advantage }) => sum + advantage * rollout.generated.tokenIds.length, 0) /
       Math.max(1, tokens),
@@ -72,9 +79,9 @@ function chooseRollouts(
 ): { rollout: Rollout; advantage: number }[] {
   const fresh: { rollout: Rollout; reward: number }[] = [];
   for (const rollout of group.rollouts) {
-    const tokens = rollout.generated.tokenIds.length;
-    if (rules.version - oldestVersion(rollout) > rules.stalenessVersionsMax) ledger.settle('expired', tokens);
-    else if (rollout.reward === null || rollout.reward.failed) ledger.settle('filtered', tokens);
+    if (rules.version - oldestVersion(rollout) > rules.stalenessVersionsMax)
+      ledger.settle(rollout, 'expired');
+    else if (rollout.reward === null || rollout.reward.failed) ledger.settle(rollout, 'filtered');
     else fresh.push({ rollout, reward: rollout.reward.reward });
   }
   const advantages = groupAdvantages(
@@ -84,8 +91,7 @@ function chooseRollouts(
   const chosen: { rollout: Rollout; advantage: number }[] = [];
   fresh.forEach(({ rollout }, i) => {
     const advantage = at(advantages, i);
-    if (advantage === 0 && !rules.keepsEqualGroups)
-      ledger.settle('filtered', rollout.generated.tokenIds.length);
+    if (advantage === 0 && !rules.keepsEqualGroups) ledger.settle(rollout, 'filtered');
     else chosen.push({ rollout, advantage });
   });
   return chosen;

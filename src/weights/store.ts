@@ -57,6 +57,8 @@ export class WeightStore {
   /** Makes `version` the newest. Versions only rise; one thread publishes. */
   publish(version: number, buckets: Buckets): void {
     assert(version > this.newestVersion, `version ${version} after ${this.newestVersion}`);
+    const elements = buckets.reduce((sum, bucket) => sum + bucket.length, 0);
+    assert(elements * 4 === this.bytes, `${elements} elements published, ${this.bytes / 4} expected`);
     const slot = (Atomics.load(this.#header, NEWEST) + 1) % SLOTS;
     Atomics.add(this.#header, sequenceWord(slot), 1);
     const words = new Int32Array(at(this.shared.slots, slot));
@@ -68,15 +70,19 @@ export class WeightStore {
       checksum = mix(checksum, source);
       offset += source.length;
     }
-    assert(offset === words.length, `${offset} elements published, ${words.length} expected`);
     Atomics.store(this.#header, versionWord(slot), version);
     Atomics.store(this.#header, checksumWord(slot), checksum);
     Atomics.add(this.#header, sequenceWord(slot), 1);
     Atomics.store(this.#header, NEWEST, slot);
   }
 
-  /** A private copy of the newest version (device uploads must not read shared memory). */
+  /**
+   * A private copy of the newest version (device uploads must not read shared memory).
+   *
+   * @throws Error when no try in a row gave a whole version: the memory is damaged, or the publisher never rests.
+   */
   pull(): { version: number; buckets: Buckets } {
+    let damaged = 0;
     for (let attempt = 0; attempt < PULL_TRIES_MAX; attempt++) {
       const slot = Atomics.load(this.#header, NEWEST);
       assert(slot >= 0, 'pull before the first publish');
@@ -86,10 +92,13 @@ export class WeightStore {
       const wanted = Atomics.load(this.#header, checksumWord(slot));
       const { buckets, checksum } = this.#copy(slot, version);
       if (Atomics.load(this.#header, sequenceWord(slot)) !== before) continue;
-      assert(checksum === wanted, `weights of version ${version} do not match their checksum`);
-      return { version, buckets };
+      if (checksum === wanted) return { version, buckets };
+      // A processor may order plain reads later than the atomic one that follows: such a copy is just taken again.
+      damaged++;
     }
-    throw new Error(`assertion failed: ${PULL_TRIES_MAX} pulls in a row were overtaken by new versions`);
+    const why =
+      damaged > 0 ? `${damaged} did not match their checksum` : 'all were overtaken by newer versions';
+    throw new Error(`assertion failed: of ${PULL_TRIES_MAX} pulls in a row ${why}`);
   }
 
   #copy(slot: number, version: number): { buckets: Buckets; checksum: number } {

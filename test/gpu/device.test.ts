@@ -37,7 +37,9 @@ describe('Gpu', () => {
     expect(gpu.bytesAllocated).toBe(1000 + 16 + 1004);
     gpu.destroyBuffer(a);
     expect(gpu.bytesAllocated).toBe(16 + 1004);
-    expect(() => gpu.createStorage('huge', gpu.limits.maxBufferSize + 1)).toThrow(/huge.*over the device's limit/);
+    expect(() => gpu.createStorage('huge', gpu.limits.maxBufferSize + 1)).toThrow(
+      /huge.*over the device's limit/,
+    );
     gpu.close();
   });
 
@@ -78,7 +80,7 @@ describe('summarizeAdapter', () => {
   });
 });
 
-it("a device outlives everything else that belongs to Dawn: the garbage collector does not take it down", async () => {
+it('a device outlives everything else that belongs to Dawn: the garbage collector does not take it down', async () => {
   const script = `
     import { openGpu } from '#src/gpu/device.js';
     import { readBuffer } from '#src/gpu/slice-encoder.js';

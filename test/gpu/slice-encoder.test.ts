@@ -16,7 +16,13 @@ function signOf(x: GPUBuffer, y: GPUBuffer): DispatchOp {
   const kernel = kernels.bind(
     'rmsnorm_row',
     { overrides: { GATHER: 0 }, prelude: { LANES: 8 } },
-    { x, gain: upload(gpu, floats(1)), row_index: gpu.createStorage('rows', 4), y, scale: gpu.createStorage('s', 4) },
+    {
+      x,
+      gain: upload(gpu, floats(1)),
+      row_index: gpu.createStorage('rows', 4),
+      y,
+      scale: gpu.createStorage('s', 4),
+    },
   );
   return kernel.dispatch({ rows: 1, hidden: 1, eps: 0 }, [1, 1, 1], 1);
 }
@@ -58,7 +64,11 @@ describe('SliceEncoder', () => {
   it('keeps the order of copies, clears and dispatches', async () => {
     const { gpu } = device;
     const [x, y, z] = [upload(gpu, floats(-3)), upload(gpu, floats(0)), upload(gpu, floats(0))];
-    const [before, after, cleared] = [upload(gpu, floats(9)), upload(gpu, floats(9)), upload(gpu, floats(9, 9))];
+    const [before, after, cleared] = [
+      upload(gpu, floats(9)),
+      upload(gpu, floats(9)),
+      upload(gpu, floats(9, 9)),
+    ];
     const encoder = new SliceEncoder(gpu);
     encoder.add(copy(y, before));
     encoder.add(signOf(x, y));
@@ -80,21 +90,21 @@ describe('SliceEncoder', () => {
     const { gpu } = device;
     const staging = gpu.createReadback('staging', 4);
     const calls: string[] = [];
-    let mapped: Promise<void> | null = null;
+    const maps: Promise<void>[] = [];
     const encoder = new SliceEncoder(gpu);
     encoder.add(copy(upload(gpu, floats(5)), staging));
     encoder.add({
       kind: 'submitted',
       call: () => {
         calls.push('first');
-        mapped = staging.mapAsync(GPUMapMode.READ);
+        maps.push(staging.mapAsync(GPUMapMode.READ));
       },
     });
     encoder.add({ kind: 'submitted', call: () => calls.push('second') });
     expect(calls).toEqual([]);
     encoder.submit();
     expect(calls).toEqual(['first', 'second']);
-    await mapped;
+    await Promise.all(maps);
     expect([...new Float32Array(staging.getMappedRange(0, 4))]).toEqual([5]);
     staging.unmap();
     gpu.destroyBuffer(staging);

@@ -207,7 +207,11 @@ describe('adamw_update', () => {
 
   it.each([NaN, Infinity, 3e38])('a gradient with %d in it skips the step', async (bad) => {
     const random = new Random(6);
-    const bucket = { weights: normals(random, 100), moment1: normals(random, 100), moment2: normals(random, 100) };
+    const bucket = {
+      weights: normals(random, 100),
+      moment1: normals(random, 100),
+      moment2: normals(random, 100),
+    };
     const gradients = normals(random, 100);
     gradients[50] = bad;
     const clip = await clipOf(await partialSums(gradients, { start: 0, count: 100, stretch: 10 }, 1), 1);

@@ -213,7 +213,12 @@ describe('attention_paged', () => {
         const { q, k, v } = matrices(shape, context);
         const start = at(example.batch.rowStarts, stretch);
         const place = `${label}: stretch ${stretch}`;
-        expectClose(rowsOf(out, columns, start, q.rows), attention(q, k, v, shape).out.data, TOLERANCE, place);
+        expectClose(
+          rowsOf(out, columns, start, q.rows),
+          attention(q, k, v, shape).out.data,
+          TOLERANCE,
+          place,
+        );
         expectClose(
           rowsOf(logsumexp, shape.heads, start, q.rows),
           wantedLevels(shape, q, k),
@@ -226,44 +231,54 @@ describe('attention_paged', () => {
     }
   });
 
-  it.each(SEEDS)('gives a row the same bits alone, in any place and in any pieces (seed %i)', async (seed) => {
-    const random = new Random(seed).fork('bits');
-    const shape = { heads: 6, kvHeads: 2, headDim: 10 };
-    const columns = shape.heads * shape.headDim;
-    const example = randomCase(random, shape, MIXED);
-    const all = await forward(example);
-    for (const pieces of [2, 5, example.batch.rows]) {
-      const cutUp = await forward(example, pieces);
-      expectSameBits(cutUp.out, all.out, `seed ${seed}: in ${pieces} pieces`);
-      expectSameBits(cutUp.logsumexp, all.logsumexp, `seed ${seed}: logsumexp in ${pieces} pieces`);
-    }
-    // The same sequences in another order, slots and blocks; and the last row of each all by itself.
-    const order = shuffled(random, MIXED.length);
-    const contexts = order.map((stretch) => at(example.contexts, stretch));
-    const mixed = { shape, contexts, batch: raggedBatch(random, order.map((stretch) => at(MIXED, stretch))) };
-    const mixedOut = (await forward(mixed)).out;
-    for (const [place, stretch] of order.entries()) {
-      const { tokens, queries } = at(MIXED, stretch);
-      const start = at(example.batch.rowStarts, stretch);
-      expectSameBits(
-        rowsOf(mixedOut, columns, at(mixed.batch.rowStarts, place), queries),
-        rowsOf(all.out, columns, start, queries),
-        `seed ${seed}: stretch ${stretch} in place ${place}`,
-      );
-      const context = at(example.contexts, stretch);
-      const lastQuery = rowsOf(context.q, columns, queries - 1);
-      const single = {
+  it.each(SEEDS)(
+    'gives a row the same bits alone, in any place and in any pieces (seed %i)',
+    async (seed) => {
+      const random = new Random(seed).fork('bits');
+      const shape = { heads: 6, kvHeads: 2, headDim: 10 };
+      const columns = shape.heads * shape.headDim;
+      const example = randomCase(random, shape, MIXED);
+      const all = await forward(example);
+      for (const pieces of [2, 5, example.batch.rows]) {
+        const cutUp = await forward(example, pieces);
+        expectSameBits(cutUp.out, all.out, `seed ${seed}: in ${pieces} pieces`);
+        expectSameBits(cutUp.logsumexp, all.logsumexp, `seed ${seed}: logsumexp in ${pieces} pieces`);
+      }
+      // The same sequences in another order, slots and blocks; and the last row of each all by itself.
+      const order = shuffled(random, MIXED.length);
+      const contexts = order.map((stretch) => at(example.contexts, stretch));
+      const mixed = {
         shape,
-        batch: raggedBatch(random, [{ tokens, queries: 1 }]),
-        contexts: [{ ...context, q: lastQuery }],
+        contexts,
+        batch: raggedBatch(
+          random,
+          order.map((stretch) => at(MIXED, stretch)),
+        ),
       };
-      expectSameBits(
-        rowsOf((await forward(single)).out, columns, 0),
-        rowsOf(all.out, columns, start + queries - 1),
-        `seed ${seed}: last row of stretch ${stretch} alone`,
-      );
-    }
-  });
+      const mixedOut = (await forward(mixed)).out;
+      for (const [place, stretch] of order.entries()) {
+        const { tokens, queries } = at(MIXED, stretch);
+        const start = at(example.batch.rowStarts, stretch);
+        expectSameBits(
+          rowsOf(mixedOut, columns, at(mixed.batch.rowStarts, place), queries),
+          rowsOf(all.out, columns, start, queries),
+          `seed ${seed}: stretch ${stretch} in place ${place}`,
+        );
+        const context = at(example.contexts, stretch);
+        const lastQuery = rowsOf(context.q, columns, queries - 1);
+        const single = {
+          shape,
+          batch: raggedBatch(random, [{ tokens, queries: 1 }]),
+          contexts: [{ ...context, q: lastQuery }],
+        };
+        expectSameBits(
+          rowsOf((await forward(single)).out, columns, 0),
+          rowsOf(all.out, columns, start + queries - 1),
+          `seed ${seed}: last row of stretch ${stretch} alone`,
+        );
+      }
+    },
+  );
 });
 
 describe('attention gradients', () => {
@@ -284,11 +299,7 @@ describe('attention gradients', () => {
         const flow = Matrix.from(q.rows, columns, rowsOf(dout, columns, start, q.rows));
         const { dQ, dK, dV } = attentionBackward(q, k, v, probabilities, flow, shape);
         const wanted = joinColumns([dQ, dK, dV]);
-        const actual = Matrix.from(
-          q.rows,
-          wanted.columns,
-          rowsOf(dqkv, wanted.columns, start, q.rows),
-        );
+        const actual = Matrix.from(q.rows, wanted.columns, rowsOf(dqkv, wanted.columns, start, q.rows));
         expectClose(actual.data, wanted.data, 1e-5, `${label}: stretch ${stretch}`);
       });
       expectSameBits(dqkv.slice(-3), untouched(3), `${label}: past dqkv`);

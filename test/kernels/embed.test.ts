@@ -15,43 +15,46 @@ const HIDDEN = [1, 7, 63, 64, 65, 130];
 const device = useGpu();
 
 describe('embed_rows', () => {
-  it.each(SEEDS)('copies the rows of the tokens given and of those the slots sampled (seed %i)', async (seed) => {
-    const { gpu, kernels } = device;
-    for (const hidden of HIDDEN) {
-      const random = new Random(seed).fork(hidden);
-      const vocabulary = random.int(1, 40);
-      const rows = random.int(1, 20);
-      const slots = 5;
-      const table = normals(random, vocabulary * hidden);
-      const slotTokens = Uint32Array.from({ length: slots }, () => random.int(0, vocabulary - 1));
-      const tokens: number[] = [];
-      const words: number[] = [];
-      for (let row = 0; row < rows; row++) {
-        const slot = random.int(0, slots - 1);
-        const fromSlot = random.int(0, 1) === 1;
-        const token = fromSlot ? (slotTokens[slot] ?? 0) : random.int(0, vocabulary - 1);
-        tokens.push(token);
-        words.push(slot, random.int(0, 99), fromSlot ? NONE : token, 0);
+  it.each(SEEDS)(
+    'copies the rows of the tokens given and of those the slots sampled (seed %i)',
+    async (seed) => {
+      const { gpu, kernels } = device;
+      for (const hidden of HIDDEN) {
+        const random = new Random(seed).fork(hidden);
+        const vocabulary = random.int(1, 40);
+        const rows = random.int(1, 20);
+        const slots = 5;
+        const table = normals(random, vocabulary * hidden);
+        const slotTokens = Uint32Array.from({ length: slots }, () => random.int(0, vocabulary - 1));
+        const tokens: number[] = [];
+        const words: number[] = [];
+        for (let row = 0; row < rows; row++) {
+          const slot = random.int(0, slots - 1);
+          const fromSlot = random.int(0, 1) === 1;
+          const token = fromSlot ? (slotTokens[slot] ?? 0) : random.int(0, vocabulary - 1);
+          tokens.push(token);
+          words.push(slot, random.int(0, 99), fromSlot ? NONE : token, 0);
+        }
+        const x = upload(gpu, untouched((rows + 1) * hidden));
+        const kernel = kernels.bind(
+          'embed_rows',
+          { overrides: {}, prelude: {} },
+          {
+            rows: upload(gpu, Uint32Array.from(words)),
+            slot_tokens: upload(gpu, slotTokens),
+            embedding: upload(gpu, table),
+            x,
+          },
+        );
+        await runProgram(gpu, [kernel.dispatch({ rows, hidden }, [groups(hidden), rows, 1], 1)]);
+        const wanted = Float32Array.from(embed(Matrix.from(vocabulary, hidden, table), tokens).data);
+        const after = await readF32(gpu, x, (rows + 1) * hidden);
+        const label = `seed ${seed}: ${rows}×${hidden} of ${vocabulary}`;
+        expectSameBits(rowsOf(after, hidden, 0, rows), wanted, label);
+        expectSameBits(rowsOf(after, hidden, rows), untouched(hidden), `${label}: past x`);
       }
-      const x = upload(gpu, untouched((rows + 1) * hidden));
-      const kernel = kernels.bind(
-        'embed_rows',
-        { overrides: {}, prelude: {} },
-        {
-          rows: upload(gpu, Uint32Array.from(words)),
-          slot_tokens: upload(gpu, slotTokens),
-          embedding: upload(gpu, table),
-          x,
-        },
-      );
-      await runProgram(gpu, [kernel.dispatch({ rows, hidden }, [groups(hidden), rows, 1], 1)]);
-      const wanted = Float32Array.from(embed(Matrix.from(vocabulary, hidden, table), tokens).data);
-      const after = await readF32(gpu, x, (rows + 1) * hidden);
-      const label = `seed ${seed}: ${rows}×${hidden} of ${vocabulary}`;
-      expectSameBits(rowsOf(after, hidden, 0, rows), wanted, label);
-      expectSameBits(rowsOf(after, hidden, rows), untouched(hidden), `${label}: past x`);
-    }
-  });
+    },
+  );
 });
 
 describe('embed_rows_grad', () => {
@@ -97,7 +100,11 @@ describe('embed_rows_grad', () => {
       expectClose(after, wanted.data, 1e-6, label);
       for (let token = 0; token < vocabulary; token++) {
         if (tokens.includes(token)) continue;
-        expectSameBits(rowsOf(after, hidden, token), rowsOf(before, hidden, token), `${label}: token ${token}`);
+        expectSameBits(
+          rowsOf(after, hidden, token),
+          rowsOf(before, hidden, token),
+          `${label}: token ${token}`,
+        );
       }
     }
   });

@@ -2,7 +2,15 @@ import { describe, it } from 'vitest';
 import { runProgram } from '#src/gpu/slice-encoder.js';
 import { Matmul, MatmulTn, whole, type Splitter } from '#src/kernels/launch.js';
 import { Random } from '#src/lib/prng.js';
-import { expectSameBits, normals, pieces, rowsOf, shuffled, UNTOUCHED, untouched } from '../helpers/arrays.js';
+import {
+  expectSameBits,
+  normals,
+  pieces,
+  rowsOf,
+  shuffled,
+  UNTOUCHED,
+  untouched,
+} from '../helpers/arrays.js';
 import { readF32, upload, useGpu } from '../helpers/gpu.js';
 import { expectClose } from '../oracle/compare.js';
 import { Matrix, sum } from '../oracle/matrix.js';
@@ -35,7 +43,11 @@ describe.each(['matmul_nn', 'matmul_nt'] as const)('%s', (name) => {
   /** Runs over x [·, inner] and w into a y of `yRows` rows. */
   async function run(
     shape: Shape & { xStart?: number; yStart?: number },
-    data: { x: Float32Array<ArrayBuffer>; w: Float32Array<ArrayBuffer>; residual?: Float32Array<ArrayBuffer> },
+    data: {
+      x: Float32Array<ArrayBuffer>;
+      w: Float32Array<ArrayBuffer>;
+      residual?: Float32Array<ArrayBuffer>;
+    },
     yRows: number,
     split: Splitter,
   ) {

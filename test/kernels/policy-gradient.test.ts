@@ -62,12 +62,20 @@ async function lossOf(
   }));
   const scored = await sampleRows(device, requests);
   const part = (start: number) =>
-    upload(gpu, Float32Array.from(scored.flatMap(({ words }) => [...words.slice(start, start + SAMPLED_WORDS)])));
+    upload(
+      gpu,
+      Float32Array.from(scored.flatMap(({ words }) => [...words.slice(start, start + SAMPLED_WORDS)])),
+    );
   const buffers = {
     loss_rows: upload(
       gpu,
       Float32Array.from(
-        rows.flatMap(({ weight, advantage, oldLogprob, refLogprob }) => [weight, advantage, oldLogprob, refLogprob]),
+        rows.flatMap(({ weight, advantage, oldLogprob, refLogprob }) => [
+          weight,
+          advantage,
+          oldLogprob,
+          refLogprob,
+        ]),
       ),
     ),
     sampled: part(0),

@@ -64,10 +64,7 @@ export function raggedBatch(random: Random, stretches: readonly Stretch[]): Ragg
     blocksPerSlot,
     blocks,
     cacheEntry: (stretch, position) => {
-      const block = at(
-        blockTable,
-        at(slots, stretch) * blocksPerSlot + Math.floor(position / BLOCK_TOKENS),
-      );
+      const block = at(blockTable, at(slots, stretch) * blocksPerSlot + Math.floor(position / BLOCK_TOKENS));
       return block * BLOCK_TOKENS + (position % BLOCK_TOKENS);
     },
   };

@@ -94,7 +94,9 @@ describe('rmsnorm_row', () => {
       const inputRows = rows + 4;
       const x = unevenRows(random, inputRows, hidden);
       const gain = normals(random, hidden);
-      const rowIndex = Array.from({ length: rows }, (_, row) => (gather ? random.int(0, inputRows - 1) : row));
+      const rowIndex = Array.from({ length: rows }, (_, row) =>
+        gather ? random.int(0, inputRows - 1) : row,
+      );
       const { y, scale } = await forward({ rows, hidden }, x, gain, gather ? rowIndex : null);
 
       const gainRow = Matrix.from(1, hidden, gain);

@@ -98,7 +98,11 @@ async function turnBack(shape: Shape, batch: RaggedBatch, dqkv: Floats): Promise
 
 /** Query, key and value columns of [rows, query | key | value]. */
 function parts({ heads, kvHeads, headDim }: Shape, data: Floats) {
-  const matrix = Matrix.from(data.length / ((heads + 2 * kvHeads) * headDim), (heads + 2 * kvHeads) * headDim, data);
+  const matrix = Matrix.from(
+    data.length / ((heads + 2 * kvHeads) * headDim),
+    (heads + 2 * kvHeads) * headDim,
+    data,
+  );
   return {
     query: sliceColumns(matrix, 0, heads * headDim),
     key: sliceColumns(matrix, heads * headDim, kvHeads * headDim),
@@ -107,42 +111,45 @@ function parts({ heads, kvHeads, headDim }: Shape, data: Floats) {
 }
 
 describe('rope_kv_write', () => {
-  it.each(SEEDS)('turns queries and keys, and fills the blocks of its own rows only (seed %i)', async (seed) => {
-    const random = new Random(seed);
-    for (let i = 0; i < 4; i++) {
-      const shape = randomShape(random);
-      const batch = raggedBatch(random, STRETCHES);
-      const kvColumns = shape.kvHeads * shape.headDim;
-      const qkv = normals(random, batch.rows * columnsOf(shape));
-      const { q, keys, values } = await write(shape, batch, qkv);
+  it.each(SEEDS)(
+    'turns queries and keys, and fills the blocks of its own rows only (seed %i)',
+    async (seed) => {
+      const random = new Random(seed);
+      for (let i = 0; i < 4; i++) {
+        const shape = randomShape(random);
+        const batch = raggedBatch(random, STRETCHES);
+        const kvColumns = shape.kvHeads * shape.headDim;
+        const qkv = normals(random, batch.rows * columnsOf(shape));
+        const { q, keys, values } = await write(shape, batch, qkv);
 
-      const label = `seed ${seed}: ${JSON.stringify(shape)}`;
-      const { query, key, value } = parts(shape, qkv);
-      const turned = rope(query, shape, batch.positions);
-      expectClose(q.slice(0, turned.data.length), turned.data, TOLERANCE, `${label}: queries`);
-      expectSameBits(q.slice(turned.data.length), untouched(5), `${label}: past q`);
-      const turnedKeys = rope(key, shape, batch.positions);
-      const wantedKeys = Float64Array.from(untouched(keys.length));
-      const wantedValues = untouched(values.length);
-      const written = new Set<number>();
-      STRETCHES.forEach(({ tokens, queries }, stretch) => {
-        for (let j = 0; j < queries; j++) {
-          const row = at(batch.rowStarts, stretch) + j;
-          const entry = batch.cacheEntry(stretch, tokens - queries + j);
-          wantedKeys.set(turnedKeys.row(row), entry * kvColumns);
-          wantedValues.set(value.row(row), entry * kvColumns);
-          written.add(entry);
+        const label = `seed ${seed}: ${JSON.stringify(shape)}`;
+        const { query, key, value } = parts(shape, qkv);
+        const turned = rope(query, shape, batch.positions);
+        expectClose(q.slice(0, turned.data.length), turned.data, TOLERANCE, `${label}: queries`);
+        expectSameBits(q.slice(turned.data.length), untouched(5), `${label}: past q`);
+        const turnedKeys = rope(key, shape, batch.positions);
+        const wantedKeys = Float64Array.from(untouched(keys.length));
+        const wantedValues = untouched(values.length);
+        const written = new Set<number>();
+        STRETCHES.forEach(({ tokens, queries }, stretch) => {
+          for (let j = 0; j < queries; j++) {
+            const row = at(batch.rowStarts, stretch) + j;
+            const entry = batch.cacheEntry(stretch, tokens - queries + j);
+            wantedKeys.set(turnedKeys.row(row), entry * kvColumns);
+            wantedValues.set(value.row(row), entry * kvColumns);
+            written.add(entry);
+          }
+        });
+        expect(written.size).toBe(batch.rows);
+        expectSameBits(values, wantedValues, `${label}: values`);
+        for (let entry = 0; entry < batch.blocks * BLOCK_TOKENS; entry++) {
+          const [own, wanted] = [rowsOf(keys, kvColumns, entry), rowsOf(wantedKeys, kvColumns, entry)];
+          if (written.has(entry)) expectClose(own, wanted, TOLERANCE, `${label}: key ${entry}`);
+          else expectSameBits(own, untouched(kvColumns), `${label}: key ${entry}, of no row`);
         }
-      });
-      expect(written.size).toBe(batch.rows);
-      expectSameBits(values, wantedValues, `${label}: values`);
-      for (let entry = 0; entry < batch.blocks * BLOCK_TOKENS; entry++) {
-        const [own, wanted] = [rowsOf(keys, kvColumns, entry), rowsOf(wantedKeys, kvColumns, entry)];
-        if (written.has(entry)) expectClose(own, wanted, TOLERANCE, `${label}: key ${entry}`);
-        else expectSameBits(own, untouched(kvColumns), `${label}: key ${entry}, of no row`);
       }
-    }
-  });
+    },
+  );
 
   it('gives a row the same bits alone', async () => {
     const random = new Random(5);

@@ -11,7 +11,13 @@ import { Random, type Key } from '#src/lib/prng.js';
 import { expectSameBits, normals, shuffled } from '../helpers/arrays.js';
 import { useGpu } from '../helpers/gpu.js';
 import { expectClose } from '../oracle/compare.js';
-import { distribution, forcedDistribution, RAW_SAMPLING, sample, type Distribution } from '../oracle/sampling.js';
+import {
+  distribution,
+  forcedDistribution,
+  RAW_SAMPLING,
+  sample,
+  type Distribution,
+} from '../oracle/sampling.js';
 import { NO_TOKEN, sampleRows, uniformOf, type SampledRow, type SampleRequest } from './sample-rows.js';
 
 const SEEDS = [1, 2, 3];
@@ -190,7 +196,12 @@ describe('a draw', () => {
     for (const vocabulary of [5, 600]) {
       const logits = new Float32Array(vocabulary).fill(NaN);
       const key: Key = [1, 2];
-      const requests = [RAW_SAMPLING, GREEDY, EVERY_FILTER].map((params) => ({ logits, params, key, position: 0 }));
+      const requests = [RAW_SAMPLING, GREEDY, EVERY_FILTER].map((params) => ({
+        logits,
+        params,
+        key,
+        position: 0,
+      }));
       for (const { token, rawLogprob } of await sampleRows(device, requests)) {
         expect(token).toBeLessThan(vocabulary);
         expect(rawLogprob).toBeNaN();
@@ -242,29 +253,32 @@ describe('a given token', () => {
 });
 
 describe('bits', () => {
-  it.each(VOCABULARIES)('of a row of %i do not depend on its company, place or pieces', async (vocabulary) => {
-    const random = new Random(vocabulary).fork('bits');
-    const requests = [...PARAMS, ...PARAMS, ...PARAMS].map((params, row) => ({
-      logits: normals(random, vocabulary, 2),
-      params,
-      key: randomKey(random),
-      position: row,
-    }));
-    const all = await sampleRows(device, requests);
-    const order = shuffled(random, requests.length);
-    const moved = order.map((row) => at(requests, row));
-    for (const pieces of [1, 2, requests.length]) {
-      const mixed = await sampleRows(device, moved, { random, pieces });
-      for (const [place, row] of order.entries()) {
-        const label = `row ${row} in place ${place}, ${pieces} pieces`;
-        expectSameBits(at(mixed, place).words, at(all, row).words, label);
+  it.each(VOCABULARIES)(
+    'of a row of %i do not depend on its company, place or pieces',
+    async (vocabulary) => {
+      const random = new Random(vocabulary).fork('bits');
+      const requests = [...PARAMS, ...PARAMS, ...PARAMS].map((params, row) => ({
+        logits: normals(random, vocabulary, 2),
+        params,
+        key: randomKey(random),
+        position: row,
+      }));
+      const all = await sampleRows(device, requests);
+      const order = shuffled(random, requests.length);
+      const moved = order.map((row) => at(requests, row));
+      for (const pieces of [1, 2, requests.length]) {
+        const mixed = await sampleRows(device, moved, { random, pieces });
+        for (const [place, row] of order.entries()) {
+          const label = `row ${row} in place ${place}, ${pieces} pieces`;
+          expectSameBits(at(mixed, place).words, at(all, row).words, label);
+        }
       }
-    }
-    for (const row of [0, 1, 12, 38]) {
-      const alone = await sampleRows(device, [at(requests, row)]);
-      expectSameBits(at(alone, 0).words, at(all, row).words, `row ${row} alone`);
-    }
-  });
+      for (const row of [0, 1, 12, 38]) {
+        const alone = await sampleRows(device, [at(requests, row)]);
+        expectSameBits(at(alone, 0).words, at(all, row).words, `row ${row} alone`);
+      }
+    },
+  );
 
   it.each([37, 600])('of a row of %i do not depend on filters other rows need', async (vocabulary) => {
     const random = new Random(vocabulary).fork('filters');

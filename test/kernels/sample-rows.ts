@@ -73,7 +73,8 @@ export async function sampleRows(
 ): Promise<SampledRow[]> {
   const rows = requests.length;
   const vocabulary = at(requests, 0).logits.length;
-  const slots = random === undefined ? requests.map((_, row) => row) : shuffled(random, rows + 3).slice(0, rows);
+  const slots =
+    random === undefined ? requests.map((_, row) => row) : shuffled(random, rows + 3).slice(0, rows);
   const tables = fillTables(requests, slots, rows + 3);
   const sampled = gpu.createStorage('sampled', rows * SAMPLED_WORDS * 4);
   const stats = gpu.createStorage('stats', rows * STATS_WORDS * 4);

@@ -1,0 +1,110 @@
+import { join } from 'node:path';
+import { STOP_IDS_MAX } from '../engine/step-tables.js';
+import type { EngineOptions } from '../engine/webgpu-engine.js';
+import { UserError } from '../lib/errors.js';
+import { loadCheckpoint, loadWeights } from '../model/checkpoint.js';
+import type { ModelConfig } from '../model/config.js';
+import { type Buckets, type ParamLayout, paramLayout } from '../model/layout.js';
+import type { Tokenizer } from '../model/tokenizer.js';
+import { openEnvironment, type OpenedEnvironment } from '../tasks/registry.js';
+import type { RunConfig } from './config.js';
+import { engineOptions } from './engine-sizing.js';
+import { type Prompt, PromptSource } from './prompt-source.js';
+
+/** Tasks of one environment are alike in length: the longest of so many stands for those not drawn yet. */
+const PROMPTS_PROBED = 512;
+
+/** Buckets no larger than this even where an adapter would bind more: a publish moves bucket by bucket. */
+const BUCKET_BYTES_MAX = 128 * 2 ** 20;
+
+/** What a run is made of, found good; nothing has been opened or written yet. */
+export interface Prepared {
+  readonly config: RunConfig;
+  readonly model: ModelConfig;
+  readonly layout: ParamLayout;
+  readonly tokenizer: Tokenizer;
+  readonly opened: OpenedEnvironment;
+  readonly prompts: PromptSource;
+  readonly heldout: readonly Prompt[];
+  readonly engine: EngineOptions;
+  readonly stopTokenIds: readonly number[];
+  /** Longest prompt there is room for beside a whole completion, in tokens. */
+  readonly promptTokensMax: number;
+}
+
+/**
+ * Reads model and task and checks that they go together with the configuration: all that can be known without a
+ * device.
+ *
+ * @throws UserError for whatever of it cannot be used.
+ */
+export async function prepareRun(config: RunConfig): Promise<Prepared & { readonly weights: Buckets }> {
+  const { config: model, tokenizer } = await loadCheckpoint(config.model.path);
+  const stopTokenIds = findStopTokens(config, model);
+  const opened = await openEnvironment(config.task.name, config.task.options, process.cwd());
+  const prompts = new PromptSource(opened.environment, tokenizer, config.seed);
+  const heldout = prompts.heldout(config.evaluation.heldoutPrompts);
+  checkHeldout(config, heldout, prompts);
+  const longest = longestPrompt(prompts, heldout);
+  const { maxTokens } = config.rollout;
+  const engine = engineOptions(model, {
+    ...config.engine,
+    promptTokensMax: longest,
+    completionTokensMax: maxTokens,
+  });
+  const { microBatchTokens } = config.optimizer;
+  if (longest + maxTokens > microBatchTokens) {
+    throw new UserError(
+      `optimizer.micro_batch_tokens is ${microBatchTokens}, a prompt of ${longest} tokens and rollout.max_tokens ${maxTokens} make ${longest + maxTokens}: raise it or lower rollout.max_tokens`,
+    );
+  }
+  const layout = paramLayout(model, BUCKET_BYTES_MAX);
+  const weights = await loadWeights(config.model.path, model, layout);
+  const promptTokensMax = Math.min(engine.contextTokensMax, microBatchTokens) - maxTokens;
+  return {
+    config,
+    model,
+    layout,
+    tokenizer,
+    opened,
+    prompts,
+    heldout,
+    engine,
+    stopTokenIds,
+    promptTokensMax,
+    weights,
+  };
+}
+
+/** What ends a rollout: the model's own end tokens, and those the configuration adds. */
+function findStopTokens({ model: { path }, rollout }: RunConfig, model: ModelConfig): number[] {
+  const stranger = rollout.stopTokenIds.find((id) => id >= model.vocabSize);
+  if (stranger !== undefined) {
+    throw new UserError(
+      `rollout.stop_token_ids has ${stranger}, the model's ids go from 0 to ${model.vocabSize - 1}: remove it`,
+    );
+  }
+  const ids = [...new Set([...model.eosTokenIds, ...rollout.stopTokenIds])];
+  if (ids.length <= STOP_IDS_MAX) return ids;
+  throw new UserError(
+    `${join(path, 'config.json')}: eos_token_id has ${model.eosTokenIds.length} ids and rollout.stop_token_ids ${rollout.stopTokenIds.length}, at most ${STOP_IDS_MAX} can stop a rollout: remove some`,
+  );
+}
+
+function checkHeldout(config: RunConfig, heldout: readonly Prompt[], prompts: PromptSource): void {
+  const wanted = config.evaluation.heldoutPrompts;
+  if (heldout.length === wanted) return;
+  throw new UserError(
+    `evaluation.heldout_prompts is ${wanted}, the task "${prompts.taskName}" has ${heldout.length} held-out tasks with these options: lower it or widen the task`,
+  );
+}
+
+function longestPrompt(prompts: PromptSource, heldout: readonly Prompt[]): number {
+  let longest = heldout.reduce((most, { tokenIds }) => Math.max(most, tokenIds.length), 1);
+  let left = PROMPTS_PROBED;
+  for (const { tokenIds } of prompts.train()) {
+    longest = Math.max(longest, tokenIds.length);
+    if (--left === 0) break;
+  }
+  return longest;
+}

@@ -1,0 +1,156 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { METRICS } from '#src/telemetry/metrics.js';
+
+/** What a run folder's files hold, spelt out here and not imported: readers outside depend on these very words. */
+const count = z.int().nonnegative();
+const quantiles = z.strictObject({
+  n: count,
+  p50: z.number().nullable(),
+  p90: z.number().nullable(),
+  p99: z.number().nullable(),
+  max: z.number().nullable(),
+});
+const summarySchema = z.strictObject({
+  adapter: z.strictObject({
+    vendor: z.string(),
+    architecture: z.string(),
+    description: z.string().min(1),
+    software: z.boolean(),
+  }),
+  model: z.string().min(1),
+  seed: count,
+  steps: count,
+  reward: z.strictObject({
+    first5: z.number().nullable(),
+    last5: z.number().nullable(),
+    heldout_before: z.number().nullable(),
+    heldout_after: z.number().nullable(),
+  }),
+  tokens: z.strictObject({
+    decoded: count,
+    trained: count,
+    aborted: count,
+    expired: count,
+    filtered: count,
+    in_flight: count,
+  }),
+  tokens_per_second: z.number().nonnegative(),
+  preemption: z.strictObject({
+    count,
+    time_to_yield_ms: quantiles,
+    resume_ms: quantiles,
+    tokens_recomputed: count,
+    slice_budget_us: z.number().positive(),
+    in_flight_budget_us: z.number().positive(),
+    largest_dispatch_us: z.number().nonnegative(),
+  }),
+  weights: z.strictObject({
+    publishes: count,
+    bytes_sent: count,
+    bytes_broadcast: count,
+    seconds: z.number().nonnegative(),
+  }),
+  wall_seconds: z.number().positive(),
+});
+
+const metricsShape = Object.fromEntries(METRICS.map(({ name }) => [name, z.number().optional()]));
+const metricsSchema = z.strictObject({ step: z.int().positive(), time_s: z.number(), ...metricsShape });
+
+const rolloutSchema = z.strictObject({
+  id: z.int().positive(),
+  step: z.int().positive(),
+  task_key: z.string(),
+  sample_index: count,
+  prompt: z.string(),
+  text: z.string(),
+  prompt_token_ids: z.array(count).min(1),
+  token_ids: z.array(count),
+  logprobs: z.array(z.number().max(0)),
+  raw_logprobs: z.array(z.number().max(0)),
+  lanes: z.array(count),
+  weight_versions: z.array(z.strictObject({ version: count, start: count, end: count })),
+  finish_reason: z.enum(['stop', 'length', 'abort']).nullable(),
+  reward: z.number().nullable(),
+  scores: z.record(z.string(), z.number()).nullable(),
+  failure: z.strictObject({ reason: z.string(), message: z.string() }).nullable(),
+  fate: z.enum(['trained', 'aborted', 'expired', 'filtered', 'in_flight']),
+});
+
+const eventSchema = z.looseObject({
+  ph: z.enum(['M', 'X', 'b', 'e', 'i', 'C']),
+  name: z.string(),
+  pid: z.int(),
+  tid: z.int(),
+  ts: z.number().optional(),
+  dur: z.number().nonnegative().optional(),
+  args: z.record(z.string(), z.unknown()).optional(),
+});
+const traceSchema = z.looseObject({ traceEvents: z.array(eventSchema) });
+
+export type RunSummary = z.infer<typeof summarySchema>;
+export type RolloutLine = z.infer<typeof rolloutSchema>;
+export type MetricsLine = z.infer<typeof metricsSchema>;
+export type TraceEvent = z.infer<typeof eventSchema>;
+
+/** One run's folder, every file of it parsed strictly as it is read. */
+export class RunFiles {
+  constructor(readonly path: string) {}
+
+  text(name: string): string {
+    return readFileSync(join(this.path, name), 'utf8');
+  }
+
+  get summary(): RunSummary {
+    return summarySchema.parse(JSON.parse(this.text('summary.json')));
+  }
+
+  get metrics(): MetricsLine[] {
+    return this.#lines('metrics.jsonl').map((line) => metricsSchema.parse(line));
+  }
+
+  get rollouts(): RolloutLine[] {
+    return this.#lines('rollouts.jsonl').map((line) => rolloutSchema.parse(line));
+  }
+
+  get trace(): TraceEvent[] {
+    return traceSchema.parse(JSON.parse(this.text('trace.json'))).traceEvents;
+  }
+
+  /** Spans and moments of the trace on the named track; a process is known by how its name begins. */
+  track(process: string, thread: string): TraceEvent[] {
+    const { trace } = this;
+    const named = (kind: string, isIt: (name: string) => boolean): Set<string> =>
+      new Set(
+        trace
+          .filter(({ ph, name, args }) => ph === 'M' && name === kind && isIt(String(args?.['name'])))
+          .map(({ pid, tid }) => (kind === 'process_name' ? `${pid}` : `${pid}/${tid}`)),
+      );
+    const pids = named('process_name', (name) => name === process || name.startsWith(`${process} `));
+    // Spans that overlap are spread over rows: "engine", "engine (2)".
+    const tids = named('thread_name', (name) => name === thread || name.startsWith(`${thread} (`));
+    return trace.filter(({ ph, pid, tid }) => ph !== 'M' && pids.has(`${pid}`) && tids.has(`${pid}/${tid}`));
+  }
+
+  /** A model file's bytes. */
+  model(name: string): Buffer {
+    return readFileSync(join(this.path, 'model', name));
+  }
+
+  #lines(name: string): unknown[] {
+    const text = this.text(name);
+    if (text !== '' && !text.endsWith('\n')) throw new Error(`${name}: its last line is not finished`);
+    return text
+      .split('\n')
+      .slice(0, -1)
+      .map((line): unknown => JSON.parse(line));
+  }
+}
+
+/** Tokens of the rollouts with that fate. */
+export function tokensOf(rollouts: readonly RolloutLine[], fate?: RolloutLine['fate']): number {
+  return rollouts
+    .filter((rollout) => fate === undefined || rollout.fate === fate)
+    .reduce((sum, { token_ids }) => sum + token_ids.length, 0);
+}
