@@ -9,6 +9,7 @@ import { parseArgs } from 'node:util';
 import { noTokens } from '#src/engine/sequence.js';
 import { openGpu, type Gpu } from '#src/gpu/device.js';
 import { blocksFor } from '#src/kernels/kv-cache.js';
+import { Doorbell } from '#src/lanes/doorbell.js';
 import { Lane } from '#src/lanes/lane.js';
 import { nowMs } from '#src/lib/clock.js';
 import { rolloutKey } from '#src/lib/prng.js';
@@ -29,7 +30,13 @@ interface Row {
   readonly tokens_per_second: number;
 }
 
-const common = { rmsNormEps: 1e-5, ropeTheta: 10_000, tieWordEmbeddings: true, bosTokenId: 1, eosTokenIds: [2] };
+const common = {
+  rmsNormEps: 1e-5,
+  ropeTheta: 10_000,
+  tieWordEmbeddings: true,
+  bosTokenId: 1,
+  eosTokenIds: [2],
+};
 const SHAPES: Readonly<Record<string, ModelConfig>> = {
   'arithmetic-tiny': {
     ...common,
@@ -57,9 +64,16 @@ const SHAPES: Readonly<Record<string, ModelConfig>> = {
 /** First steps compile pipelines and teach the cost model. */
 const WARM_UP_STEPS = 16;
 
-async function measure(gpu: Gpu, shape: string, batch: number, promptTokens: number, generated: number): Promise<Row> {
+async function measure(
+  gpu: Gpu,
+  shape: string,
+  batch: number,
+  promptTokens: number,
+  generated: number,
+): Promise<Row> {
   const config = SHAPES[shape];
-  if (config === undefined) throw new Error(`unknown shape ${shape}; known: ${Object.keys(SHAPES).join(', ')}`);
+  if (config === undefined)
+    throw new Error(`unknown shape ${shape}; known: ${Object.keys(SHAPES).join(', ')}`);
   const layout = paramLayout(config, gpu.limits.maxStorageBufferBindingSize);
   const store = WeightStore.create(layout);
   store.publish(0, randomWeights(config, layout, 1));
@@ -70,7 +84,7 @@ async function measure(gpu: Gpu, shape: string, batch: number, promptTokens: num
   const allDone = new Promise<void>((resolve) => {
     done = resolve;
   });
-  const doorbell = new Int32Array(new SharedArrayBuffer(4));
+  const doorbell = new Doorbell(new SharedArrayBuffer(4));
   const budgets = { sliceUs: 20_000, inFlightUs: 40_000 };
   const lane = new Lane(gpu, { lane: 0, job: 'bench', budgets, doorbell }, (update) => {
     const now = nowMs();
@@ -121,7 +135,8 @@ async function measure(gpu: Gpu, shape: string, batch: number, promptTokens: num
     dispatches_per_step: steady.reduce((sum, slice) => sum + slice.dispatches, 0) / kept.length,
     submits_per_step: steady.length / kept.length,
     ms_per_step: { p50, p90 },
-    device_ms_per_step: steady.reduce((sum, { startedMs, finishedMs }) => sum + finishedMs - startedMs, 0) / kept.length,
+    device_ms_per_step:
+      steady.reduce((sum, { startedMs, finishedMs }) => sum + finishedMs - startedMs, 0) / kept.length,
     tokens_per_second: (kept.length * batch) / seconds,
   };
 }
@@ -144,7 +159,9 @@ for (const shape of values.shape.split(',')) {
       adapter = gpu.adapter;
       const label = adapter.software ? ' (software adapter: not the speed of a GPU)' : '';
       console.log(`${adapter.description}${label}\n`);
-      console.log('| shape | batch | dispatches/step | submits/step | ms/step p50 | p90 | device ms/step | tokens/s |');
+      console.log(
+        '| shape | batch | dispatches/step | submits/step | ms/step p50 | p90 | device ms/step | tokens/s |',
+      );
       console.log('| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |');
     }
     const row = await measure(gpu, shape, batch, Number(values.prompt), Number(values.gen));
@@ -155,5 +172,6 @@ for (const shape of values.shape.split(',')) {
     console.log(`| ${shape} | ${batch} | ${text} | ${row.tokens_per_second.toFixed(0)} |`);
   }
 }
-if (values.json !== undefined) await writeFile(values.json, `${JSON.stringify({ adapter, rows }, null, 2)}\n`);
+if (values.json !== undefined)
+  await writeFile(values.json, `${JSON.stringify({ adapter, rows }, null, 2)}\n`);
 process.exit(0);

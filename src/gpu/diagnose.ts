@@ -54,7 +54,7 @@ const STRAY_NVIDIA_MANIFEST = '/usr/local/nvidia/share/vulkan/icd.d/nvidia_icd.j
 const LIMITS: readonly (readonly [name: string, needed: number | null])[] = [
   ['maxBufferSize', null],
   ['maxStorageBufferBindingSize', null],
-  ['maxStorageBuffersPerShaderStage', 10],
+  ['maxStorageBuffersPerShaderStage', 8],
   ['maxComputeInvocationsPerWorkgroup', 256],
   ['maxComputeWorkgroupSizeX', 256],
   ['maxComputeWorkgroupStorageSize', 16_384],

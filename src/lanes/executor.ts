@@ -59,6 +59,8 @@ export class Executor {
   readonly #log = new SliceLog();
   readonly #timer: SliceTimer;
   #lastFinishedMs = 0;
+  /** The engine's last slice that a preemption has to wait for. */
+  #yieldsWith: SliceInFlight | null = null;
   #stopping = false;
   #failure: Error | null = null;
   #signalled = false;
@@ -104,13 +106,19 @@ export class Executor {
     this.#waiter = null;
   }
 
-  /** A resident of higher priority has new work since `requestedMs`: opens a preemption of a busy engine. */
+  /**
+   * The trainer has new work since `requestedMs`: opens a preemption, unless the engine has nothing to do or the
+   * trainer holds the device already.
+   */
   request(stage: string, requestedMs: number, engineHasWork: boolean): void {
     const engine = this.#entries.find((entry) => entry.resident.kind === 'engine');
     if (engine !== undefined) {
-      const inFlight = this.#inFlight.some((slice) => slice.entry === engine);
-      if (inFlight || engine.program !== null || engineHasWork) {
-        this.preemptions.request(engine.resident.job, stage, requestedMs, inFlight ? null : nowMs());
+      const last = this.#inFlight.findLast((slice) => slice.entry === engine) ?? null;
+      const waits = !this.#trainerIsBusy() && (engine.program !== null || engineHasWork);
+      const yieldedMs = last === null ? nowMs() : null;
+      if (last !== null || waits) {
+        const { job } = engine.resident;
+        if (this.preemptions.request(job, stage, requestedMs, yieldedMs)) this.#yieldsWith = last;
       }
     }
     this.wake();
@@ -233,9 +241,18 @@ export class Executor {
     return this.#isNew(op) || before.some((earlier) => this.cost.isNew(earlier));
   }
 
+  /**
+   * Slices finish in the order they were submitted, but the device may tell of a later one first: those before it
+   * have finished too.
+   */
   #finished(slice: SliceInFlight): void {
-    assert(this.#inFlight.shift() === slice, 'slices finish in the order they were submitted');
-    const finishedMs = nowMs();
+    const count = this.#inFlight.indexOf(slice) + 1;
+    for (const finished of this.#inFlight.splice(0, count)) this.#retire(finished, nowMs());
+    this.#checkIdle();
+    this.wake();
+  }
+
+  #retire(slice: SliceInFlight, finishedMs: number): void {
     const startedMs = Math.max(slice.submittedMs, this.#lastFinishedMs);
     this.#lastFinishedMs = finishedMs;
     this.#learn(slice, (finishedMs - startedMs) * 1000);
@@ -250,9 +267,7 @@ export class Executor {
       predictedUs: slice.predictedUs,
       dispatches: slice.dispatches.length,
     });
-    this.#followPreemption(slice.entry, finishedMs);
-    this.#checkIdle();
-    this.wake();
+    this.#followPreemption(slice, finishedMs);
   }
 
   #learn({ dispatches, timed, predictedUs }: SliceInFlight, realUs: number): void {
@@ -274,15 +289,22 @@ export class Executor {
     this.wake();
   }
 
-  #followPreemption(finished: Entry, atMs: number): void {
-    if (finished.resident.kind === 'engine') {
-      if (!this.#inFlight.some((slice) => slice.entry === finished)) this.preemptions.yielded(atMs);
-      return;
+  #followPreemption(slice: SliceInFlight, atMs: number): void {
+    if (slice === this.#yieldsWith) {
+      this.#yieldsWith = null;
+      this.preemptions.yielded(atMs);
     }
-    const trainers = this.#entries.filter((entry) => entry.resident.kind === 'trainer');
-    for (const entry of trainers) entry.program ??= entry.resident.next();
-    const stillBusy = trainers.some(({ program, resident }) => program !== null || this.isBusy(resident));
-    if (!stillBusy) this.preemptions.released(atMs);
+    if (slice.entry.resident.kind !== 'trainer') return;
+    for (const entry of this.#trainers()) entry.program ??= entry.resident.next();
+    if (!this.#trainerIsBusy()) this.preemptions.released(atMs);
+  }
+
+  #trainers(): Entry[] {
+    return this.#entries.filter((entry) => entry.resident.kind === 'trainer');
+  }
+
+  #trainerIsBusy(): boolean {
+    return this.#trainers().some(({ resident }) => this.isBusy(resident));
   }
 
   /**

@@ -16,9 +16,12 @@ export class PreemptionLog {
 
   constructor(private readonly lane: number) {}
 
-  /** The engine was running or about to; `yieldedMs` is null while slices of it are still in flight. */
-  request(job: string, stage: string, requestedMs: number, yieldedMs: number | null): void {
-    if (this.#open !== null) return;
+  /**
+   * The engine was running or about to; `yieldedMs` is null while slices of it are still in flight. False when it
+   * preempts nobody.
+   */
+  request(job: string, stage: string, requestedMs: number, yieldedMs: number | null): boolean {
+    if (this.#open !== null) return false;
     this.#open = {
       lane: this.lane,
       job,
@@ -31,6 +34,7 @@ export class PreemptionLog {
       kv: 'held',
       tokensRecomputed: 0,
     };
+    return true;
   }
 
   get waitsForYield(): boolean {
