@@ -4,6 +4,7 @@
 //   loss = weight · (−min(ratio·A, clip(ratio, 1−clip_low, 1+clip_high)·A) + kl_coefficient · (e^δ − δ − 1))
 // with ratio = exp(logprob − old_logprob), δ = ref_logprob − logprob. Which tokens are kept counts as constant.
 // With CROSS_ENTROPY 1 the loss is −weight · logprob instead (supervised training).
+//!use sampled
 struct Params {
   rows: u32,
   vocabulary: u32,
@@ -20,20 +21,6 @@ struct LossRow {
   advantage: f32,
   old_logprob: f32,
   ref_logprob: f32,
-}
-
-struct Sampled {
-  token: u32,
-  logprob: f32,
-  raw_logprob: f32,
-  flags: u32,
-}
-
-struct RowStats {
-  threshold: f32,
-  logsumexp: f32,
-  entropy: f32,
-  inverse_temperature: f32,
 }
 
 struct LossMetrics {

@@ -7,6 +7,7 @@
 //!use rows
 //!use threefry
 //!use distribution
+//!use sampled
 struct Params {
   rows: u32,
   vocabulary: u32,
@@ -20,20 +21,6 @@ struct SampleRow {
   position: u32,
   given: u32,  // NONE: draw
   serial: u32, // of the sequence: a slot is done for the serial it holds, so a new sequence needs no reset
-}
-
-struct Sampled {
-  token: u32,
-  logprob: f32,
-  raw_logprob: f32,
-  flags: u32,
-}
-
-struct RowStats {
-  threshold: f32,
-  logsumexp: f32, // of the kept scaled logits, the given token always counted
-  entropy: f32,   // of the kept distribution, without a given token that it does not keep, in nats
-  inverse_temperature: f32,
 }
 
 const STOPPED = 1u;

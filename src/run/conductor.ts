@@ -144,7 +144,8 @@ export class Conductor {
       const { bytes } = await this.parts.fleet.pull(lane);
       this.parts.weights.pulled(bytes, (nowMs() - startedMs) / 1000);
     } catch (error) {
-      this.parts.onFailed(toError(error));
+      // An engine on its way to sleep refuses weights, as it should: it gets the newest when it wakes.
+      if (this.#awake().includes(lane)) this.parts.onFailed(toError(error));
     } finally {
       this.#pulls.set(lane, (this.#pulls.get(lane) ?? 0) - 1);
     }
