@@ -11,7 +11,7 @@ const BLEND = 0.2;
 const SURPRISE_MAX = 2;
 /** Weight of a finished slice in the running ratio, and the most it counts as: slices are many and noisy. */
 const SLICE_BLEND = 0.1;
-const SLICE_SURPRISE_MAX = 4;
+const SLICE_SURPRISE_MAX = 8;
 const SLICE_SCALE_MIN = 0.25;
 const SLICE_SCALE_MAX = 8;
 /** No dispatch counts as shorter than this: what a coarse clock calls nothing still takes some time. */
@@ -98,11 +98,15 @@ export class CostModel implements Splitter {
     this.#largestUs = Math.max(this.#largestUs, us);
   }
 
-  /** A finished slice: what it was predicted to take and what it took. */
+  /**
+   * Finished slices: what they were predicted to take and what they took. The mean is taken of the ratio itself, so
+   * that a slice the host saw late and the next one, seen just as much too early, cancel out.
+   */
   observeSlice(predictedUs: number, realUs: number): void {
     if (predictedUs <= 0) return;
-    const ratio = clamp(realUs / predictedUs, 1 / SLICE_SURPRISE_MAX, SLICE_SURPRISE_MAX);
-    this.#sliceScale = clamp(this.#sliceScale * ratio ** SLICE_BLEND, SLICE_SCALE_MIN, SLICE_SCALE_MAX);
+    const ratio = Math.min(realUs / predictedUs, SLICE_SURPRISE_MAX);
+    const blended = this.#sliceScale * (1 + SLICE_BLEND * (ratio - 1));
+    this.#sliceScale = Math.min(SLICE_SCALE_MAX, Math.max(SLICE_SCALE_MIN, blended));
   }
 
   /** Longest single dispatch seen by timestamps, in µs. */
@@ -134,8 +138,4 @@ export class CostModel implements Splitter {
 
 function sizeClass(work: number): number {
   return Math.floor(Math.log2(Math.max(1, work)));
-}
-
-function clamp(value: number, low: number, high: number): number {
-  return Math.min(high, Math.max(low, value));
 }

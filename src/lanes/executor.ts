@@ -3,36 +3,20 @@ import type { DispatchOp, Op, Program } from '../gpu/ops.js';
 import { assert } from '../lib/assert.js';
 import { nowMs } from '../lib/clock.js';
 import { errorText } from '../lib/errors.js';
-import type { ResidentKind, SliceRecord } from '../telemetry/records.js';
+import type { SliceRecord } from '../telemetry/records.js';
 import type { CostModel } from './cost-model.js';
 import type { Doorbell } from './doorbell.js';
+import { InFlight, learnFrom, type Slice, sliceRecord } from './in-flight.js';
 import type { PreemptionLog } from './preemption-log.js';
+import type { Resident } from './resident.js';
 import { SliceLog } from './slice-log.js';
 import { SliceTimer } from './slice-timer.js';
-
-/** What occupies a lane: a job's engine or its trainer. Its programs are run one after the other. */
-export interface Resident {
-  readonly job: string;
-  readonly kind: ResidentKind;
-  /** Lower runs first; the numbers are those of the scheduler's stages. */
-  readonly priority: number;
-  /** The next piece of work, or null when there is none now. `Executor.wake` says that there may be again. */
-  next(): Program | null;
-}
 
 export interface ExecutorBudgets {
   /** Predicted µs of one slice at most (one longer dispatch is a slice of its own). */
   readonly sliceUs: number;
   /** Predicted µs submitted and unfinished at most. */
   readonly inFlightUs: number;
-}
-
-interface SliceInFlight {
-  readonly entry: Entry;
-  readonly predictedUs: number;
-  readonly submittedMs: number;
-  readonly dispatches: readonly DispatchOp[];
-  readonly timed: boolean;
 }
 
 interface Entry {
@@ -55,12 +39,11 @@ const NAP_SHARE = 0.8;
  */
 export class Executor {
   readonly #entries: Entry[] = [];
-  readonly #inFlight: SliceInFlight[] = [];
+  readonly #inFlight = new InFlight();
   readonly #log = new SliceLog();
   readonly #timer: SliceTimer;
-  #lastFinishedMs = 0;
   /** The engine's last slice that a preemption has to wait for. */
-  #yieldsWith: SliceInFlight | null = null;
+  #yieldsWith: Slice | null = null;
   #stopping = false;
   #failure: Error | null = null;
   #signalled = false;
@@ -96,7 +79,7 @@ export class Executor {
   /** True while the resident has a program half done or slices in flight. */
   isBusy(resident: Resident): boolean {
     const entry = this.#entries.find((candidate) => candidate.resident === resident);
-    return entry?.program != null || this.#inFlight.some((slice) => slice.entry.resident === resident);
+    return entry?.program != null || this.#inFlight.lastOf(resident) !== null;
   }
 
   /** There may be new work, or a reason to stop. */
@@ -113,7 +96,7 @@ export class Executor {
   request(stage: string, requestedMs: number, engineHasWork: boolean): void {
     const engine = this.#entries.find((entry) => entry.resident.kind === 'engine');
     if (engine !== undefined) {
-      const last = this.#inFlight.findLast((slice) => slice.entry === engine) ?? null;
+      const last = this.#inFlight.lastOf(engine.resident);
       const waits = !this.#trainerIsBusy() && (engine.program !== null || engineHasWork);
       const yieldedMs = last === null ? nowMs() : null;
       if (last !== null || waits) {
@@ -127,7 +110,7 @@ export class Executor {
   /** Works until `stop`; rejects when the device refuses a command or a program throws. */
   async run(): Promise<void> {
     try {
-      while (!this.#stopping || this.#inFlight.length > 0) {
+      while (!this.#stopping || this.#inFlight.count > 0) {
         this.#signalled = false;
         if (this.#failure !== null) throw this.#failure;
         this.gpu.assertHealthy();
@@ -179,9 +162,8 @@ export class Executor {
     if (entry === null) return false;
     const first = this.#peek(entry);
     if (first === null) return true;
-    const unfinishedUs = this.#inFlight.reduce((sum, slice) => sum + slice.predictedUs, 0);
-    const roomUs = Math.min(this.budgets.sliceUs, this.budgets.inFlightUs - unfinishedUs);
-    if (this.#inFlight.length > 0 && this.cost.predictUs(first) > roomUs) return false;
+    const roomUs = Math.min(this.budgets.sliceUs, this.budgets.inFlightUs - this.#inFlight.predictedUs);
+    if (this.#inFlight.count > 0 && this.cost.predictUs(first) > roomUs) return false;
     this.#encode(entry, first, roomUs);
     return true;
   }
@@ -223,8 +205,8 @@ export class Executor {
       entry.held = null;
     }
     submit(dispatches);
-    const slice = { entry, predictedUs, submittedMs: nowMs(), dispatches, timed };
-    this.#inFlight.push(slice);
+    const slice = { resident: entry.resident, predictedUs, submittedMs: nowMs(), dispatches, timed };
+    this.#inFlight.add(slice);
     void this.gpu.device.queue
       .onSubmittedWorkDone()
       .then(() => this.#finished(slice))
@@ -241,42 +223,16 @@ export class Executor {
     return this.#isNew(op) || before.some((earlier) => this.cost.isNew(earlier));
   }
 
-  /**
-   * Slices finish in the order they were submitted, but the device may tell of a later one first: those before it
-   * have finished too.
-   */
-  #finished(slice: SliceInFlight): void {
-    const count = this.#inFlight.indexOf(slice) + 1;
-    for (const finished of this.#inFlight.splice(0, count)) this.#retire(finished, nowMs());
+  #finished(last: Slice): void {
+    const finishedMs = nowMs();
+    const done = this.#inFlight.finish(last, finishedMs);
+    learnFrom(done, finishedMs, this.cost, this.gpu.hasTimestamps);
+    for (const { slice, startedMs } of done) {
+      this.#log.add(sliceRecord(this.lane, slice, startedMs, finishedMs));
+      this.#followPreemption(slice, finishedMs);
+    }
     this.#checkIdle();
     this.wake();
-  }
-
-  #retire(slice: SliceInFlight, finishedMs: number): void {
-    const startedMs = Math.max(slice.submittedMs, this.#lastFinishedMs);
-    this.#lastFinishedMs = finishedMs;
-    this.#learn(slice, (finishedMs - startedMs) * 1000);
-    const { resident } = slice.entry;
-    this.#log.add({
-      lane: this.lane,
-      job: resident.job,
-      resident: resident.kind,
-      submittedMs: slice.submittedMs,
-      startedMs,
-      finishedMs,
-      predictedUs: slice.predictedUs,
-      dispatches: slice.dispatches.length,
-    });
-    this.#followPreemption(slice, finishedMs);
-  }
-
-  #learn({ dispatches, timed, predictedUs }: SliceInFlight, realUs: number): void {
-    // A slice timed dispatch by dispatch runs slower than it would: it says nothing about the others.
-    if (timed) return;
-    const [only, second] = dispatches;
-    const alone = only !== undefined && second === undefined;
-    if (alone && !this.gpu.hasTimestamps && this.cost.isNew(only)) this.cost.observe(only, realUs);
-    else this.cost.observeSlice(predictedUs, realUs);
   }
 
   #checkIdle(): void {
@@ -289,12 +245,12 @@ export class Executor {
     this.wake();
   }
 
-  #followPreemption(slice: SliceInFlight, atMs: number): void {
+  #followPreemption(slice: Slice, atMs: number): void {
     if (slice === this.#yieldsWith) {
       this.#yieldsWith = null;
       this.preemptions.yielded(atMs);
     }
-    if (slice.entry.resident.kind !== 'trainer') return;
+    if (slice.resident.kind !== 'trainer') return;
     for (const entry of this.#trainers()) entry.program ??= entry.resident.next();
     if (!this.#trainerIsBusy()) this.preemptions.released(atMs);
   }
@@ -312,11 +268,8 @@ export class Executor {
    * takes a core from the device itself. So sleep through most of what is predicted to be left; a message wakes.
    */
   #nap(): void {
-    const oldest = this.#inFlight[0];
-    if (this.doorbell === null || oldest === undefined || this.#signalled) return;
-    const startedMs = Math.max(oldest.submittedMs, this.#lastFinishedMs);
-    const leftMs = startedMs + oldest.predictedUs / 1000 - nowMs();
-    const napMs = Math.min(NAP_MS_MAX, leftMs * NAP_SHARE);
+    if (this.doorbell === null || this.#signalled) return;
+    const napMs = Math.min(NAP_MS_MAX, this.#inFlight.nextDoneMs(nowMs()) * NAP_SHARE);
     if (napMs >= NAP_MS_MIN) this.doorbell.nap(napMs);
   }
 

@@ -1,6 +1,6 @@
 import type { Program } from '../gpu/ops.js';
 import type { ResidentKind } from '../telemetry/records.js';
-import type { Resident } from './executor.js';
+import type { Resident } from './resident.js';
 
 interface Task {
   readonly program: Program;

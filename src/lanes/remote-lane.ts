@@ -50,7 +50,10 @@ export class RemoteLane {
     this.#exited = new Promise((resolve) => worker.once('exit', () => resolve()));
     worker.on('message', (message: FromLane) => this.#receive(message));
     worker.on('error', (error) => this.#break(error));
-    worker.once('exit', (code) => this.#break(new Error(`lane ${lane}: its thread ended with code ${code}`)));
+    worker.once('exit', (code) => {
+      const ended = new Error(`lane ${lane}: its thread ended with code ${code}`);
+      this.#break(this.#closing === null ? ended : this.#closedError());
+    });
   }
 
   /**

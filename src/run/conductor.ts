@@ -4,7 +4,7 @@ import { policyNamed } from '../scheduler/policies/index.js';
 import type { SleepOrder, WakeOrder } from '../scheduler/plan.js';
 import { type Effects, type PlanRecord, Scheduler } from '../scheduler/scheduler.js';
 import type { ExclusiveStage } from '../scheduler/stages.js';
-import type { JobSpec } from '../scheduler/state.js';
+import type { EngineState, JobSpec } from '../scheduler/state.js';
 import type { RunRecords } from '../telemetry/run-records.js';
 import type { Fleet } from './fleet.js';
 import type { RolloutPool } from './rollouts.js';
@@ -37,6 +37,8 @@ export class Conductor {
   #settleHome: (failure: Error | null) => void = () => undefined;
   /** Pulls under way, by lane: until they are done the lane's engine may still run older weights. */
   readonly #pulls = new Map<number, number>();
+  /** The version that each engine awake holds, by lane. */
+  readonly #held = new Map<number, number>();
 
   constructor(
     policy: string,
@@ -79,20 +81,15 @@ export class Conductor {
   /** Demand or room changed: rollouts are placed, and the scheduler hears of it. */
   update(): void {
     if (this.#closed) return;
-    const { pool, fleet } = this.parts;
+    const { pool } = this.parts;
     const { id } = this.job;
     pool.place(this.#awake().filter((lane) => (this.#pulls.get(lane) ?? 0) === 0));
     this.scheduler.dispatch({ kind: 'demandChanged', job: id, demand: pool.demand });
-    for (const engine of this.scheduler.snapshot.jobs.get(id)?.engines ?? []) {
-      const running = pool.runningOn(engine.lane);
-      if (engine.running === running || !fleet.awake.includes(engine.lane)) continue;
-      this.scheduler.dispatch({
-        kind: 'progress',
-        job: id,
-        lane: engine.lane,
-        running,
-        version: engine.version,
-      });
+    for (const { lane, status, running: told, version: toldVersion } of this.#engines()) {
+      const running = pool.runningOn(lane);
+      const version = this.#held.get(lane) ?? toldVersion;
+      if (status !== 'awake' || (told === running && toldVersion === version)) continue;
+      this.scheduler.dispatch({ kind: 'progress', job: id, lane, running, version });
     }
   }
 
@@ -120,6 +117,7 @@ export class Conductor {
     const store = fleet.store?.shared ?? null;
     await fleet.trainer.request({ kind: 'publish', version, store });
     this.#version = version;
+    if (this.#held.has(0)) this.#held.set(0, version);
     weights.published((nowMs() - startedMs) / 1000);
     // The job was added with its first version: only later ones are news.
     if (version > this.job.version)
@@ -141,7 +139,8 @@ export class Conductor {
     const startedMs = nowMs();
     this.#pulls.set(lane, (this.#pulls.get(lane) ?? 0) + 1);
     try {
-      const { bytes } = await this.parts.fleet.pull(lane);
+      const { version, bytes } = await this.parts.fleet.pull(lane);
+      this.#held.set(lane, version);
       this.parts.weights.pulled(bytes, (nowMs() - startedMs) / 1000);
     } catch (error) {
       // An engine on its way to sleep refuses weights, as it should: it gets the newest when it wakes.
@@ -154,11 +153,14 @@ export class Conductor {
 
   /** Lanes whose engine is awake by the scheduler's plan too: one on its way to sleep takes nothing new. */
   #awake(): number[] {
-    const engines = this.scheduler.snapshot.jobs.get(this.job.id)?.engines ?? [];
     const { awake } = this.parts.fleet;
-    return engines
+    return this.#engines()
       .filter(({ lane, status }) => status === 'awake' && awake.includes(lane))
       .map(({ lane }) => lane);
+  }
+
+  #engines(): readonly EngineState[] {
+    return this.scheduler.snapshot.jobs.get(this.job.id)?.engines ?? [];
   }
 
   #effects(): Effects {
@@ -187,6 +189,7 @@ export class Conductor {
     await this.#hasWeights;
     try {
       const version = await this.#wakeWithNewest(lane);
+      this.#held.set(lane, version);
       if (lane === 0) this.#settleHome(null);
       // The scheduler learns of it when this returns; rollouts are placed right after.
       setImmediate(() => this.update());
@@ -213,6 +216,7 @@ export class Conductor {
 
   async #sleep({ lane }: SleepOrder): Promise<void> {
     const { fleet, pool } = this.parts;
+    this.#held.delete(lane);
     try {
       pool.comeBack(lane, await fleet.sleep(lane));
     } catch (error) {

@@ -12,6 +12,7 @@ import type { TokenLedger } from './ledger.js';
 import type { Prepared } from './prepare.js';
 import type { Prompt } from './prompt-source.js';
 import type { Group, RolloutKind, RolloutPool } from './rollouts.js';
+import { joinResults } from './join-results.js';
 import { makeTrainBatch, type TrainBatch, type TrainUpdate } from './train-batch.js';
 
 export interface StepReport {
@@ -289,24 +290,4 @@ export class GrpoJob {
 
 function lastFinishedMs({ rollouts }: Group): number {
   return Math.max(...rollouts.map(({ finishedMs }) => finishedMs ?? -Infinity));
-}
-
-/** One result for a step of several updates: means over all tokens, the largest norm. */
-function joinResults(results: readonly TrainResult[]): TrainResult {
-  const tokens = results.reduce((sum, result) => sum + result.tokens, 0);
-  const mean = (of: (result: TrainResult) => number): number =>
-    results.reduce((sum, result) => sum + of(result) * result.tokens, 0) / tokens;
-  return {
-    tokens,
-    loss: mean(({ loss }) => loss),
-    meanRatio: mean(({ meanRatio }) => meanRatio),
-    maxRatio: Math.max(...results.map(({ maxRatio }) => maxRatio)),
-    clipFraction: mean(({ clipFraction }) => clipFraction),
-    kl: mean(({ kl }) => kl),
-    entropy: mean(({ entropy }) => entropy),
-    mismatch: mean(({ mismatch }) => mismatch),
-    gradNorm: Math.max(...results.map(({ gradNorm }) => gradNorm)),
-    skipped: results.every(({ skipped }) => skipped),
-    logprobs: results.flatMap(({ logprobs }) => logprobs),
-  };
 }

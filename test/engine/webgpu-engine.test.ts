@@ -13,7 +13,7 @@ import { useGpu } from '../helpers/gpu.js';
 import { randomParams } from '../oracle/fixtures.js';
 import { toBuckets } from '../oracle/params.js';
 import { awkwardModel, type Model } from '../train/fixtures.js';
-import type { Outcomes} from './fixtures.js';
+import type { Outcomes } from './fixtures.js';
 import { expectSameOutcome, randomRequests, SMALL, type Submit, TestEngine } from './fixtures.js';
 
 const device = useGpu();

@@ -259,7 +259,7 @@ describe('preemptions', () => {
       const done = trainer.run(copies(1, 30));
       executor.request('actorTraining', nowMs(), true);
       await done;
-      await sleep(3);
+      await executor.idle(trainer);
     }
     executor.stop();
     engine.abandon(new Error('enough'));

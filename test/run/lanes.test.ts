@@ -4,19 +4,19 @@ import { smallRun } from './runs.js';
 
 const VERSION_BYTES = 112_064 * 4;
 const STEPS = 9;
-const ROLLOUTS = STEPS * 32;
+const ROLLOUTS = STEPS * 16;
 /** Lane 1 is out of use from the start of step 2 to the start of step 5: two reservations that overlap. */
 const RESERVED = { from: 2, until: 5 };
 
 /**
- * Rollouts of four steps at once and few slots: every lane in use is busy. With batches this small, prompts are read
- * one after the other, so rollouts do not all end at once either.
+ * Rollouts of four steps at once, and hardly a slot for them: every lane in use is busy. With two rows to a batch,
+ * prompts are read one after the other, so that rollouts of a lane do not end together.
  */
 const CROWDED = [
   'algorithm.staleness_versions_max=3',
-  'rollout.samples_per_prompt=8',
-  'engine.slots=8',
-  'engine.batch_tokens=8',
+  'engine.slots=2',
+  'engine.batch_tokens=2',
+  'engine.steps_ahead=1',
 ];
 
 let run: RunFiles;

@@ -47,7 +47,7 @@ test('the same seed gives the same run, bit for bit', async () => {
 });
 
 test('so it does when slices are cut elsewhere', async () => {
-  const cut = ['lanes.slice_budget_us=200', 'lanes.in_flight_budget_us=300', 'engine.batch_tokens=24'];
+  const cut = ['lanes.slice_budget_us=1000', 'lanes.in_flight_budget_us=1500', 'engine.batch_tokens=24'];
   expectSameRun(await smallRun([...ON_POLICY, ...cut]));
 });
 

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { METRICS } from '#src/telemetry/metrics.js';
+import { METRICS, type MetricsRecord } from '#src/telemetry/metrics.js';
 
 /** What a run folder's files hold, spelt out here and not imported: readers outside depend on these very words. */
 const count = z.int().nonnegative();
@@ -56,7 +56,11 @@ const summarySchema = z.strictObject({
 });
 
 const metricsShape = Object.fromEntries(METRICS.map(({ name }) => [name, z.number().optional()]));
-const metricsSchema = z.strictObject({ step: z.int().positive(), time_s: z.number(), ...metricsShape });
+const metricsSchema: z.ZodType<MetricsRecord> = z.strictObject({
+  step: z.int().positive(),
+  time_s: z.number(),
+  ...metricsShape,
+});
 
 const rolloutSchema = z.strictObject({
   id: z.int().positive(),
@@ -91,11 +95,12 @@ const traceSchema = z.looseObject({ traceEvents: z.array(eventSchema) });
 
 export type RunSummary = z.infer<typeof summarySchema>;
 export type RolloutLine = z.infer<typeof rolloutSchema>;
-export type MetricsLine = z.infer<typeof metricsSchema>;
 export type TraceEvent = z.infer<typeof eventSchema>;
 
-/** One run's folder, every file of it parsed strictly as it is read. */
+/** One finished run's folder; each file is read once and parsed strictly. */
 export class RunFiles {
+  readonly #parsed = new Map<string, unknown>();
+
   constructor(readonly path: string) {}
 
   text(name: string): string {
@@ -103,19 +108,19 @@ export class RunFiles {
   }
 
   get summary(): RunSummary {
-    return summarySchema.parse(JSON.parse(this.text('summary.json')));
+    return this.#once('summary', () => summarySchema.parse(JSON.parse(this.text('summary.json'))));
   }
 
-  get metrics(): MetricsLine[] {
-    return this.#lines('metrics.jsonl').map((line) => metricsSchema.parse(line));
+  get metrics(): MetricsRecord[] {
+    return this.#once('metrics', () => z.array(metricsSchema).parse(this.#lines('metrics.jsonl')));
   }
 
   get rollouts(): RolloutLine[] {
-    return this.#lines('rollouts.jsonl').map((line) => rolloutSchema.parse(line));
+    return this.#once('rollouts', () => z.array(rolloutSchema).parse(this.#lines('rollouts.jsonl')));
   }
 
   get trace(): TraceEvent[] {
-    return traceSchema.parse(JSON.parse(this.text('trace.json'))).traceEvents;
+    return this.#once('trace', () => traceSchema.parse(JSON.parse(this.text('trace.json')))).traceEvents;
   }
 
   /** Spans and moments of the trace on the named track; a process is known by how its name begins. */
@@ -136,6 +141,12 @@ export class RunFiles {
   /** A model file's bytes. */
   model(name: string): Buffer {
     return readFileSync(join(this.path, 'model', name));
+  }
+
+  #once<T>(name: string, read: () => T): T {
+    if (!this.#parsed.has(name)) this.#parsed.set(name, read());
+    // What was put in under this name came from this very function's `read`.
+    return this.#parsed.get(name) as T;
   }
 
   #lines(name: string): unknown[] {

@@ -32,18 +32,21 @@ export function temporaryFolder(): string {
 }
 
 /** Runs a small job in this process, silently; `set` comes after and outdoes what `SMALL` says. */
-export async function smallRun(
-  set: readonly string[] = [],
-  interrupted: AbortSignal = new AbortController().signal,
-): Promise<RunFiles> {
+export async function smallRun(set: readonly string[] = []): Promise<RunFiles> {
   const folder = join(temporaryFolder(), 'run');
+  await smallRunInto(folder, set);
+  return new RunFiles(folder);
+}
+
+/** As `smallRun`, into a folder that the caller names and so has even when the run fails. */
+export async function smallRunInto(outFolder: string, set: readonly string[]): Promise<void> {
   const silence = vi.spyOn(process.stderr, 'write').mockReturnValue(true);
   try {
-    await runJob(resolveConfig({ set: [...SMALL, ...set] }), { outFolder: folder, interrupted });
+    const { signal: interrupted } = new AbortController();
+    await runJob(resolveConfig({ set: [...SMALL, ...set] }), { outFolder, interrupted });
   } finally {
     silence.mockRestore();
   }
-  return new RunFiles(folder);
 }
 
 export interface CommandResult {

@@ -1,0 +1,98 @@
+import type { DispatchOp } from '../gpu/ops.js';
+import type { SliceRecord } from '../telemetry/records.js';
+import type { CostModel } from './cost-model.js';
+import type { Resident } from './resident.js';
+
+/** A slice that the device has and has not told to be done. */
+export interface Slice {
+  readonly resident: Resident;
+  readonly predictedUs: number;
+  readonly submittedMs: number;
+  readonly dispatches: readonly DispatchOp[];
+  /** Each of its dispatches is timed by the device, which slows it down. */
+  readonly timed: boolean;
+}
+
+/** The slices submitted and unfinished, in the order in which the device runs them. */
+export class InFlight {
+  readonly #slices: Slice[] = [];
+  #lastFinishedMs = 0;
+
+  get count(): number {
+    return this.#slices.length;
+  }
+
+  /** Predicted time of all of them. */
+  get predictedUs(): number {
+    return this.#slices.reduce((sum, slice) => sum + slice.predictedUs, 0);
+  }
+
+  add(slice: Slice): void {
+    this.#slices.push(slice);
+  }
+
+  lastOf(resident: Resident): Slice | null {
+    return this.#slices.findLast((slice) => slice.resident === resident) ?? null;
+  }
+
+  /** How long the device is predicted to need until it is done with the oldest; 0 when there is none. */
+  nextDoneMs(nowMs: number): number {
+    const [oldest] = this.#slices;
+    if (oldest === undefined) return 0;
+    return this.#startMs(oldest) + oldest.predictedUs / 1000 - nowMs;
+  }
+
+  /**
+   * Takes a slice out that is done, with all before it: they finish in the order they were submitted, but the
+   * device may tell of a later one first. None when it was taken out that way already.
+   */
+  finish(slice: Slice, finishedMs: number): { readonly slice: Slice; readonly startedMs: number }[] {
+    const done = this.#slices.splice(0, this.#slices.indexOf(slice) + 1);
+    return done.map((each) => {
+      const startedMs = this.#startMs(each);
+      this.#lastFinishedMs = finishedMs;
+      return { slice: each, startedMs };
+    });
+  }
+
+  /** When the device could begin it: its submission, or the end of the slice before it, whichever came later. */
+  #startMs(slice: Slice): number {
+    return Math.max(slice.submittedMs, this.#lastFinishedMs);
+  }
+}
+
+/** What the cost model learns from slices the host found done at once, by the host's clock. */
+export function learnFrom(
+  done: readonly { readonly slice: Slice; readonly startedMs: number }[],
+  finishedMs: number,
+  cost: CostModel,
+  hasTimestamps: boolean,
+): void {
+  const [first, second] = done;
+  // Dispatches timed one by one run slower than they would: they say nothing about the others.
+  if (first === undefined || done.some(({ slice }) => slice.timed)) return;
+  const realUs = (finishedMs - first.startedMs) * 1000;
+  const [only, another] = first.slice.dispatches;
+  const alone = second === undefined && another === undefined;
+  if (alone && only !== undefined && !hasTimestamps && cost.isNew(only)) cost.observe(only, realUs);
+  else
+    cost.observeSlice(
+      done.reduce((sum, { slice }) => sum + slice.predictedUs, 0),
+      realUs,
+    );
+}
+
+export function sliceRecord(lane: number, slice: Slice, startedMs: number, finishedMs: number): SliceRecord {
+  const { resident, submittedMs, predictedUs, dispatches } = slice;
+  const { job, kind } = resident;
+  return {
+    lane,
+    job,
+    resident: kind,
+    submittedMs,
+    startedMs,
+    finishedMs,
+    predictedUs,
+    dispatches: dispatches.length,
+  };
+}

@@ -1,0 +1,12 @@
+import type { Program } from '../gpu/ops.js';
+import type { ResidentKind } from '../telemetry/records.js';
+
+/** What occupies a lane: a job's engine or its trainer. Its programs are run one after the other. */
+export interface Resident {
+  readonly job: string;
+  readonly kind: ResidentKind;
+  /** Lower runs first; the numbers are those of the scheduler's stages. */
+  readonly priority: number;
+  /** The next piece of work, or null when there is none now. `Executor.wake` says that there may be again. */
+  next(): Program | null;
+}
