@@ -41,7 +41,8 @@ interface WeightSet {
 interface StepInFlight {
   readonly shape: StepShape;
   readonly version: number;
-  readonly staging: GPUBuffer;
+  /** What the device sampled, once it is here. */
+  words: Uint32Array<ArrayBuffer> | null;
 }
 
 /**
@@ -60,6 +61,8 @@ export class WebGpuEngine implements Engine {
   readonly #sets: readonly [WeightSet, WeightSet];
   readonly #freeStaging: GPUBuffer[] = [];
   readonly #inFlight = new Set<Promise<void>>();
+  /** Steps whose tokens the host has not taken in yet, oldest first. */
+  readonly #uncommitted: StepInFlight[] = [];
   /** Why results can no longer be read: nobody waits for a single one, so the next step tells. */
   #failure: Error | null = null;
   #active: 0 | 1 = 0;
@@ -212,24 +215,30 @@ export class WebGpuEngine implements Engine {
     yield copyOp(this.#headActivations.sampled, staging, bytes);
     yield {
       kind: 'submitted',
-      call: () => {
-        const reading = this.#read({ shape, version, staging }, bytes)
-          .catch((error: unknown) => {
-            this.#failure ??= error instanceof Error ? error : new Error(errorText(error));
-          })
-          .finally(() => this.#inFlight.delete(reading));
-        this.#inFlight.add(reading);
-      },
+      call: () => this.#startReading({ shape, version, words: null }, staging, bytes),
     };
   }
 
-  async #read(step: StepInFlight, bytes: number): Promise<void> {
-    const { staging } = step;
+  #startReading(step: StepInFlight, staging: GPUBuffer, bytes: number): void {
+    this.#uncommitted.push(step);
+    const reading = this.#read(step, staging, bytes)
+      .catch((error: unknown) => {
+        this.#failure ??= error instanceof Error ? error : new Error(errorText(error));
+      })
+      .finally(() => this.#inFlight.delete(reading));
+    this.#inFlight.add(reading);
+  }
+
+  async #read(step: StepInFlight, staging: GPUBuffer, bytes: number): Promise<void> {
     await staging.mapAsync(GPUMapMode.READ, 0, bytes);
-    const words = new Uint32Array(staging.getMappedRange(0, bytes).slice(0));
+    step.words = new Uint32Array(staging.getMappedRange(0, bytes).slice(0));
     staging.unmap();
     this.#freeStaging.push(staging);
-    this.#commit(step, words);
+    // In the order of the steps, in whatever order the device tells of them.
+    for (let [next] = this.#uncommitted; next?.words != null; [next] = this.#uncommitted) {
+      this.#uncommitted.shift();
+      this.#commit(next, next.words);
+    }
   }
 
   #commit({ shape, version }: StepInFlight, words: Uint32Array<ArrayBuffer>): void {

@@ -78,8 +78,8 @@ export class CostModel implements Splitter {
     return known === undefined || known.count < 2;
   }
 
-  /** A dispatch and the device time it took. */
-  observe(op: DispatchOp, measuredUs: number): void {
+  /** A dispatch and the device time it took; `yields` when it was of a resident that others may have to wait for. */
+  observe(op: DispatchOp, measuredUs: number, yields = true): void {
     const us = Math.max(DISPATCH_US_MIN, measuredUs);
     let classes = this.#timings.get(op.kernel);
     if (classes === undefined) this.#timings.set(op.kernel, (classes = new Map<number, Timing>()));
@@ -95,7 +95,7 @@ export class CostModel implements Splitter {
     const believedUs = isFirst ? us : Math.min(us, SURPRISE_MAX * known.us);
     known.us += blend * (believedUs - known.us);
     known.work += blend * (op.work - known.work);
-    this.#largestUs = Math.max(this.#largestUs, us);
+    if (yields) this.#largestUs = Math.max(this.#largestUs, us);
   }
 
   /**
@@ -109,7 +109,7 @@ export class CostModel implements Splitter {
     this.#sliceScale = Math.min(SLICE_SCALE_MAX, Math.max(SLICE_SCALE_MIN, blended));
   }
 
-  /** Longest single dispatch seen by timestamps, in µs. */
+  /** Longest single dispatch of a resident that yields, as timestamps saw it, in µs. */
   get largestDispatchUs(): number {
     return this.#largestUs;
   }

@@ -191,7 +191,10 @@ export class Executor {
 
   /** Submits ops from `first` on for as long as they are predicted to fit; the first one always goes. */
   #encode(entry: Entry, first: Op, roomUs: number): void {
-    const { encoder, timed, submit } = this.#timer.begin(this.#isNew(first));
+    const { encoder, timed, submit } = this.#timer.begin(
+      this.#isNew(first),
+      entry.resident.kind === 'engine',
+    );
     const dispatches: DispatchOp[] = [];
     let predictedUs = 0;
     for (let op: Op | null = first; op !== null; op = this.#peek(entry)) {

@@ -59,7 +59,7 @@ export class SliceTimer {
   }
 
   /** The next slice; it is timed when it begins with a new kernel, and now and then. */
-  begin(isNew: boolean): TimedSlice {
+  begin(isNew: boolean, yields: boolean): TimedSlice {
     const wanted = isNew || this.#slices++ % SAMPLE_EVERY === 0;
     const kit = wanted ? this.#free.pop() : undefined;
     if (kit === undefined) {
@@ -68,10 +68,10 @@ export class SliceTimer {
     }
     const timestamps = { querySet: kit.querySet, perDispatch: true, capacity: QUERIES_MAX };
     const encoder = new SliceEncoder(this.gpu, timestamps);
-    return { encoder, timed: true, submit: (dispatches) => this.#submit(encoder, kit, dispatches) };
+    return { encoder, timed: true, submit: (dispatches) => this.#submit(encoder, kit, dispatches, yields) };
   }
 
-  #submit(encoder: SliceEncoder, kit: Kit, dispatches: readonly DispatchOp[]): void {
+  #submit(encoder: SliceEncoder, kit: Kit, dispatches: readonly DispatchOp[], yields: boolean): void {
     const count = encoder.queriesUsed;
     if (count === 0) {
       encoder.submit();
@@ -82,13 +82,13 @@ export class SliceTimer {
       commands.resolveQuerySet(kit.querySet, 0, count, kit.resolved, 0);
       commands.copyBufferToBuffer(kit.resolved, 0, kit.staging, 0, count * 8);
     });
-    const read = this.#read(kit, count, dispatches)
+    const read = this.#read(kit, count, dispatches, yields)
       .catch(this.onError)
       .finally(() => this.#reads.delete(read));
     this.#reads.add(read);
   }
 
-  async #read(kit: Kit, count: number, dispatches: readonly DispatchOp[]): Promise<void> {
+  async #read(kit: Kit, count: number, dispatches: readonly DispatchOp[], yields: boolean): Promise<void> {
     await kit.staging.mapAsync(GPUMapMode.READ, 0, count * 8);
     const stamps = new BigUint64Array(kit.staging.getMappedRange(0, count * 8).slice(0));
     kit.staging.unmap();
@@ -98,7 +98,7 @@ export class SliceTimer {
       const begin = stamps[2 * i];
       const end = stamps[2 * i + 1];
       if (op === undefined || begin === undefined || end === undefined || end < begin) continue;
-      this.cost.observe(op, Number(end - begin) / 1000);
+      this.cost.observe(op, Number(end - begin) / 1000, yields);
     }
   }
 }

@@ -75,6 +75,7 @@ export class RunLog {
       version: conductor.version,
       bytesSent: weights.bytesSent,
       cycles: conductor.cycles,
+      hasReference: config.algorithm.klCoefficient > 0,
       preemptions,
     });
     this.#told = { decoded: pool.decoded, preemptions: this.parts.records.preemptions.items.length };

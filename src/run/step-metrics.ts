@@ -13,6 +13,8 @@ export interface RunCounters {
   readonly version: number;
   readonly bytesSent: number;
   readonly cycles: number;
+  /** The loss has a KL term: without one nothing is compared with a reference. */
+  readonly hasReference: boolean;
   /** Preemptions since the step before. */
   readonly preemptions: readonly PreemptionRecord[];
 }
@@ -57,7 +59,7 @@ export function stepMetrics(report: StepReport, counters: RunCounters): MetricsR
   };
   if (result !== null) {
     entries['actor/loss'] = result.loss;
-    entries['actor/kl'] = result.kl;
+    if (counters.hasReference) entries['actor/kl'] = result.kl;
     entries['actor/entropy'] = result.entropy;
     entries['actor/ratio_mean'] = result.meanRatio;
     entries['actor/ratio_max'] = result.maxRatio;

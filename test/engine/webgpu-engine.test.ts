@@ -14,7 +14,7 @@ import { randomParams } from '../oracle/fixtures.js';
 import { toBuckets } from '../oracle/params.js';
 import { awkwardModel, type Model } from '../train/fixtures.js';
 import type { Outcomes } from './fixtures.js';
-import { expectSameOutcome, randomRequests, SMALL, type Submit, TestEngine } from './fixtures.js';
+import { atOnce, expectSameOutcome, randomRequests, SMALL, type Submit, TestEngine } from './fixtures.js';
 
 const device = useGpu();
 const SEED = 540;
@@ -177,6 +177,22 @@ describe('steps', () => {
     engine.destroy();
   });
 
+  it('may be planned before the one before is run', async () => {
+    const [one, two] = [await TestEngine.load(device, model), await TestEngine.load(device, model)];
+    for (const each of [one, two]) each.add(SHORT);
+    await one.run();
+    await two.run((step) => step < 3);
+    const planned = [two.engine.nextStep(), two.engine.nextStep(), two.engine.nextStep()];
+    for (const step of planned) if (step !== null) await submitOnly(step);
+    expect(two.engine.stepsInFlight).toBe(3);
+    await two.run();
+    for (const { id } of SHORT) {
+      expectSameOutcome(two.outcomes.get(id), one.outcomes.get(id), `planned ahead: sequence ${id}`);
+    }
+    one.destroy();
+    two.destroy();
+  });
+
   it('leave no buffer behind when the engine is destroyed', async () => {
     const before = device.gpu.bytesAllocated;
     for (let i = 0; i < 2; i++) {
@@ -256,6 +272,32 @@ describe('weights', () => {
     }
     expect(changed).toBeGreaterThan(2);
     plain.destroy();
+  });
+
+  it('are told right in what an eviction gives back, though steps under two versions were in flight', async () => {
+    const engine = await TestEngine.load(device, model, { stepsAheadMax: 4 });
+    engine.add(SHORT);
+    await engine.run((step) => step < 6);
+    const submitNext = async (): Promise<void> => {
+      const step = engine.engine.nextStep();
+      if (step !== null) await submitOnly(step);
+    };
+    await submitNext();
+    await submitNext();
+    atOnce(device.gpu, engine.engine.loadWeights(other.buckets, 1));
+    await submitNext();
+    await submitNext();
+    await engine.engine.settled();
+    const evicted = engine.engine.evict();
+    expect(evicted.length).toBe(SHORT.length);
+    let both = 0;
+    for (const { id, generated: given } of evicted) {
+      const { tokenIds, logprobs, rawLogprobs, versions } = engine.outcomes.byId.get(id) ?? noTokens();
+      expect(given).toEqual({ tokenIds, logprobs, rawLogprobs, versions });
+      if (versions.includes(0) && versions.includes(1)) both++;
+    }
+    expect(both).toBeGreaterThan(1);
+    engine.destroy();
   });
 
   it.each([0, 3, 11, 12])(

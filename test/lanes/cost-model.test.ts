@@ -139,6 +139,14 @@ describe('CostModel', () => {
     expect(cost.largestDispatchUs).toBe(50);
   });
 
+  it('learns from a resident that never yields, but leaves its dispatches out of the longest one to wait for', () => {
+    const cost = new CostModel(SLICE_US);
+    const op = dispatch('backward', 1000);
+    for (const us of [900, 900, 900]) cost.observe(op, us, false);
+    expect(cost.predictUs(op)).toBe(900);
+    expect(cost.largestDispatchUs).toBe(0);
+  });
+
   it('never predicts nothing for a dispatch, even where the clock is too coarse to see it', () => {
     const cost = new CostModel(SLICE_US);
     const op = dispatch('short', 10);
