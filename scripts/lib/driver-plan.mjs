@@ -13,8 +13,8 @@ export const BACKPORTS_LIST = '/etc/apt/sources.list.d/offbeat-backports.list';
 
 const BOOKWORM = 'bookworm';
 const BACKPORTS = 'bookworm-backports';
-/** Only ever printed, for a machine whose own sources name no mirror. */
-const DEFAULT_LINE = `deb http://deb.debian.org/debian ${BACKPORTS} main`;
+/** Only ever printed, for a machine whose own sources name no mirror: its user knows one. */
+const DEFAULT_LINE = `deb URL-OF-YOUR-DEBIAN-MIRROR ${BACKPORTS} main`;
 /** `--no-remove`: apt must stop rather than take away something the user has. */
 const INSTALL = 'apt-get install -y --no-install-recommends --no-remove';
 

@@ -146,7 +146,7 @@ function addPretrain(program: Command, done: Done): void {
     .addHelpText(
       'after',
       examples([
-        'offbeat pretrain models/arithmetic-tiny.pretrain.toml --out /tmp/tiny',
+        'offbeat pretrain models/arithmetic-tiny/pretrain.toml --out my-model',
         'make the shipped model again',
       ]),
     );

@@ -210,6 +210,19 @@ describe('an engine that is removed', () => {
   });
 });
 
+describe('an idle engine that is removed', () => {
+  it('stays until the weights that wait behind a training step have arrived', async () => {
+    const { lane, gpu } = await openLane();
+    await createTrainer(lane);
+    await createEngine(lane);
+    await publish(lane, 0);
+    const work = [train(lane), publish(lane, 1), lane.handle({ kind: 'removeEngine' })];
+    await Promise.all(work);
+    await gpu.device.queue.onSubmittedWorkDone();
+    gpu.assertHealthy();
+  });
+});
+
 describe('preemptions on a lane', () => {
   it('are counted for all that outranks a busy engine, and for nothing else', async () => {
     const { lane, outcomes } = await openLane();
