@@ -74,7 +74,8 @@ export function learnFrom(
   const realUs = (finishedMs - first.startedMs) * 1000;
   const [only, another] = first.slice.dispatches;
   const alone = second === undefined && another === undefined;
-  if (alone && only !== undefined && !hasTimestamps && cost.isNew(only)) cost.observe(only, realUs);
+  if (alone && only !== undefined && !hasTimestamps && cost.isNew(only))
+    cost.observe(only, realUs, first.slice.resident.kind === 'engine');
   else
     cost.observeSlice(
       done.reduce((sum, { slice }) => sum + slice.predictedUs, 0),
