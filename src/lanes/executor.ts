@@ -10,7 +10,7 @@ import { InFlight, learnFrom, type Slice, sliceRecord } from './in-flight.js';
 import type { PreemptionLog } from './preemption-log.js';
 import type { Resident } from './resident.js';
 import { SliceLog } from './slice-log.js';
-import { SliceTimer } from './slice-timer.js';
+import { type OnBegun, SliceTimer } from './slice-timer.js';
 
 export interface ExecutorBudgets {
   /** Predicted µs of one slice at most (one longer dispatch is a slice of its own). */
@@ -44,6 +44,8 @@ export class Executor {
   readonly #timer: SliceTimer;
   /** The engine's last slice that a preemption has to wait for. */
   #yieldsWith: Slice | null = null;
+  /** Waits for the first dispatch after a preemption. */
+  #onTrainerBegun: OnBegun | null = null;
   #stopping = false;
   #failure: Error | null = null;
   #signalled = false;
@@ -100,8 +102,8 @@ export class Executor {
       const waits = !this.#trainerIsBusy() && (engine.program !== null || engineHasWork);
       const yieldedMs = last === null ? nowMs() : null;
       if (last !== null || waits) {
-        const { job } = engine.resident;
-        if (this.preemptions.request(job, stage, requestedMs, yieldedMs)) this.#yieldsWith = last;
+        const onBegun = this.preemptions.request(engine.resident.job, stage, requestedMs, yieldedMs);
+        if (onBegun !== null) [this.#yieldsWith, this.#onTrainerBegun] = [last, onBegun];
       }
     }
     this.wake();
@@ -191,10 +193,9 @@ export class Executor {
 
   /** Submits ops from `first` on for as long as they are predicted to fit; the first one always goes. */
   #encode(entry: Entry, first: Op, roomUs: number): void {
-    const { encoder, timed, submit } = this.#timer.begin(
-      this.#isNew(first),
-      entry.resident.kind === 'engine',
-    );
+    const yields = entry.resident.kind === 'engine';
+    const onBegun = yields ? null : this.#onTrainerBegun;
+    const { encoder, timed, submit } = this.#timer.begin({ isNew: this.#isNew(first), yields, onBegun });
     const dispatches: DispatchOp[] = [];
     let predictedUs = 0;
     for (let op: Op | null = first; op !== null; op = this.#peek(entry)) {
@@ -208,6 +209,7 @@ export class Executor {
       entry.held = null;
     }
     submit(dispatches);
+    if (onBegun !== null && dispatches.length > 0) this.#onTrainerBegun = null;
     const slice = { resident: entry.resident, predictedUs, submittedMs: nowMs(), dispatches, timed };
     this.#inFlight.add(slice);
     void this.gpu.device.queue
@@ -222,6 +224,7 @@ export class Executor {
 
   /** A new kernel begins a slice, so that it is timed soon; without timestamps that slice holds nothing else. */
   #wantsOwnSlice(op: Op, before: readonly DispatchOp[]): boolean {
+    if (op.kind === 'submitted') return false;
     if (this.gpu.hasTimestamps) return this.#timer.ready && this.#isNew(op);
     return this.#isNew(op) || before.some((earlier) => this.cost.isNew(earlier));
   }

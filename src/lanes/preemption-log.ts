@@ -17,12 +17,17 @@ export class PreemptionLog {
   constructor(private readonly lane: number) {}
 
   /**
-   * The engine was running or about to; `yieldedMs` is null while slices of it are still in flight. False when it
-   * preempts nobody.
+   * The engine was running or about to; `yieldedMs` is null while slices of it are still in flight. Gives what to
+   * call with the moment by the device's clock, once that is known; null when the request preempts nobody.
    */
-  request(job: string, stage: string, requestedMs: number, yieldedMs: number | null): boolean {
-    if (this.#open !== null) return false;
-    this.#open = {
+  request(
+    job: string,
+    stage: string,
+    requestedMs: number,
+    yieldedMs: number | null,
+  ): ((yieldedDeviceMs: number) => void) | null {
+    if (this.#open !== null) return null;
+    const opened: Open = {
       lane: this.lane,
       job,
       stage,
@@ -34,7 +39,10 @@ export class PreemptionLog {
       kv: 'held',
       tokensRecomputed: 0,
     };
-    return true;
+    this.#open = opened;
+    return (yieldedDeviceMs) => {
+      opened.yieldedDeviceMs = yieldedDeviceMs;
+    };
   }
 
   get waitsForYield(): boolean {

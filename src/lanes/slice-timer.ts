@@ -1,10 +1,12 @@
 import type { Gpu } from '../gpu/device.js';
 import type { DispatchOp } from '../gpu/ops.js';
 import { SliceEncoder } from '../gpu/slice-encoder.js';
+import { nowMs } from '../lib/clock.js';
 import type { CostModel } from './cost-model.js';
+import { DeviceClock } from './device-clock.js';
 
 const QUERIES_MAX = 256;
-const KITS = 2;
+const KITS = 3;
 /** One slice in so many is timed dispatch by dispatch even when all its kernels are known. */
 const SAMPLE_EVERY = 16;
 
@@ -23,10 +25,23 @@ export interface TimedSlice {
   readonly submit: (dispatches: readonly DispatchOp[]) => void;
 }
 
+/** Told when the device began a slice's first dispatch, on the host's clock. */
+export type OnBegun = (atMs: number) => void;
+
+/** What is asked of a slice's timing. */
+export interface TimingWish {
+  /** It begins with a kernel that is still to be learnt. */
+  readonly isNew: boolean;
+  /** It is of a resident that others may have to wait for. */
+  readonly yields: boolean;
+  readonly onBegun: OnBegun | null;
+}
+
 /** Times the dispatches of some slices by timestamp queries and feeds the cost model. */
 export class SliceTimer {
   readonly #free: Kit[] = [];
   readonly #reads = new Set<Promise<void>>();
+  readonly #clock = new DeviceClock();
   #slices = 0;
 
   constructor(
@@ -58,20 +73,27 @@ export class SliceTimer {
     while (this.#reads.size > 0) await Promise.all(this.#reads);
   }
 
-  /** The next slice; it is timed when it begins with a new kernel, and now and then. */
-  begin(isNew: boolean, yields: boolean): TimedSlice {
-    const wanted = isNew || this.#slices++ % SAMPLE_EVERY === 0;
-    const kit = wanted ? this.#free.pop() : undefined;
+  /**
+   * The next slice. It is timed when it begins with a new kernel, and now and then; with `onBegun` at least the
+   * beginning of its first dispatch is.
+   */
+  begin(wish: TimingWish): TimedSlice {
+    // Samples leave a kit for what cannot wait.
+    const timed = wish.isNew || (this.#free.length > 1 && this.#slices++ % SAMPLE_EVERY === 0);
+    const kit = timed || wish.onBegun !== null ? this.#free.pop() : undefined;
     if (kit === undefined) {
       const encoder = new SliceEncoder(this.gpu);
       return { encoder, timed: false, submit: () => encoder.submit() };
     }
-    const timestamps = { querySet: kit.querySet, perDispatch: true, capacity: QUERIES_MAX };
-    const encoder = new SliceEncoder(this.gpu, timestamps);
-    return { encoder, timed: true, submit: (dispatches) => this.#submit(encoder, kit, dispatches, yields) };
+    const { querySet } = kit;
+    const capacity = timed ? QUERIES_MAX : 2;
+    const encoder = new SliceEncoder(this.gpu, { querySet, perDispatch: timed, capacity });
+    const submit = (dispatches: readonly DispatchOp[]): void =>
+      this.#submit(encoder, kit, timed ? dispatches : [], wish);
+    return { encoder, timed, submit };
   }
 
-  #submit(encoder: SliceEncoder, kit: Kit, dispatches: readonly DispatchOp[], yields: boolean): void {
+  #submit(encoder: SliceEncoder, kit: Kit, dispatches: readonly DispatchOp[], wish: TimingWish): void {
     const count = encoder.queriesUsed;
     if (count === 0) {
       encoder.submit();
@@ -82,17 +104,28 @@ export class SliceTimer {
       commands.resolveQuerySet(kit.querySet, 0, count, kit.resolved, 0);
       commands.copyBufferToBuffer(kit.resolved, 0, kit.staging, 0, count * 8);
     });
-    const read = this.#read(kit, count, dispatches, yields)
+    const read = this.#read(kit, count)
+      .then((stamps) => this.#learn(stamps, dispatches, wish))
       .catch(this.onError)
       .finally(() => this.#reads.delete(read));
     this.#reads.add(read);
   }
 
-  async #read(kit: Kit, count: number, dispatches: readonly DispatchOp[], yields: boolean): Promise<void> {
+  async #read(kit: Kit, count: number): Promise<BigUint64Array> {
     await kit.staging.mapAsync(GPUMapMode.READ, 0, count * 8);
     const stamps = new BigUint64Array(kit.staging.getMappedRange(0, count * 8).slice(0));
     kit.staging.unmap();
     this.#free.push(kit);
+    return stamps;
+  }
+
+  /** `stamps` holds the begin and the end of each timed pass, in ns. */
+  #learn(stamps: BigUint64Array, dispatches: readonly DispatchOp[], { yields, onBegun }: TimingWish): void {
+    const first = stamps.at(0);
+    const last = stamps.at(-1);
+    if (last !== undefined) this.#clock.observe(last, nowMs());
+    const begunMs = first === undefined ? null : this.#clock.hostMs(first);
+    if (begunMs !== null) onBegun?.(begunMs);
     for (let i = 0; 2 * i + 1 < stamps.length; i++) {
       const op = dispatches[i];
       const begin = stamps[2 * i];

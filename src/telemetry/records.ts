@@ -35,7 +35,10 @@ export interface PreemptionRecord {
   readonly requestedMs: number;
   /** The engine's last slice had finished by the host's clock: the asker's first dispatch could start. */
   readonly yieldedMs: number;
-  /** The same moment by the device's timestamps, put on the host's clock; null where the device has none. */
+  /**
+   * When the asker's first dispatch began, by the device's timestamps put on the host's clock; null where the device
+   * has none, or the record was sent before it was known.
+   */
   readonly yieldedDeviceMs: number | null;
   /** The asker gave the device back; null if the run ended first. */
   readonly releasedMs: number | null;

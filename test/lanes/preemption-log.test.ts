@@ -32,6 +32,19 @@ describe('PreemptionLog', () => {
     expect(log.take(true)).toEqual([]);
   });
 
+  it("takes the moment by the device's clock when it comes, for the preemption it belongs to", () => {
+    const log = new PreemptionLog(0);
+    const first = log.request('job', 'refLogProbs', 1, null);
+    expect(log.request('job', 'oldLogProbs', 1.5, null)).toBeNull();
+    log.yielded(2);
+    log.released(3);
+    const second = log.request('job', 'actorTraining', 4, 4);
+    first?.(1.9);
+    second?.(4.2);
+    log.released(5);
+    expect(log.take(true).map(({ yieldedDeviceMs }) => yieldedDeviceMs)).toEqual([1.9, 4.2]);
+  });
+
   it('counts one preemption for requests that come while the device is held', () => {
     const log = new PreemptionLog(0);
     log.request('job', 'refLogProbs', 1, 1);
