@@ -119,8 +119,8 @@ function isShared(buffer: ArrayBufferLike): boolean {
   return buffer instanceof SharedArrayBuffer;
 }
 
-/** Submits a whole program at once and waits for the device: for tests, tools and set-up, never in a lane. */
-export async function runProgram(gpu: Gpu, program: Iterable<Op>): Promise<void> {
+/** Submits a whole program at once, in as few submits as host writes allow. */
+export function submitProgram(gpu: Gpu, program: Iterable<Op>): void {
   let encoder = new SliceEncoder(gpu);
   for (const op of program) {
     if (!encoder.accepts(op)) {
@@ -130,6 +130,11 @@ export async function runProgram(gpu: Gpu, program: Iterable<Op>): Promise<void>
     encoder.add(op);
   }
   encoder.submit();
+}
+
+/** Submits a whole program at once and waits for the device: for tests, tools and set-up, never in a lane. */
+export async function runProgram(gpu: Gpu, program: Iterable<Op>): Promise<void> {
+  submitProgram(gpu, program);
   await gpu.device.queue.onSubmittedWorkDone();
   gpu.assertHealthy();
 }

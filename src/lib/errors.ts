@@ -10,3 +10,8 @@ export class UserError extends Error {
 export function errorText(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
+
+/** Any thrown value as an Error. */
+export function toError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(errorText(error));
+}

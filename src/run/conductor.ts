@@ -1,4 +1,4 @@
-import { errorText } from '../lib/errors.js';
+import { toError } from '../lib/errors.js';
 import { nowMs } from '../lib/clock.js';
 import { policyNamed } from '../scheduler/policies/index.js';
 import type { SleepOrder, WakeOrder } from '../scheduler/plan.js';
@@ -224,10 +224,6 @@ export class Conductor {
       throw error;
     }
   }
-}
-
-function toError(error: unknown): Error {
-  return error instanceof Error ? error : new Error(errorText(error));
 }
 
 function planChanges({ plan }: PlanRecord): string[] {

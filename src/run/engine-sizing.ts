@@ -1,5 +1,5 @@
 import type { EngineOptions } from '../engine/webgpu-engine.js';
-import { blocksFor } from '../kernels/kv-cache.js';
+import { BLOCK_TOKENS, blocksFor } from '../kernels/kv-cache.js';
 import { UserError } from '../lib/errors.js';
 import type { ModelConfig } from '../model/config.js';
 
@@ -39,6 +39,6 @@ export function engineOptions(config: ModelConfig, wishes: EngineWishes): Engine
     batchTokensMax: Math.max(batchTokens, slots),
     stepsAheadMax: stepsAhead,
     kvBlocks,
-    contextTokensMax: blocksEach * 16,
+    contextTokensMax: blocksEach * BLOCK_TOKENS,
   };
 }

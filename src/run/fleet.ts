@@ -2,6 +2,7 @@ import type { SequenceRequest } from '../engine/sequence.js';
 import type { EngineUpdate } from '../engine/engine.js';
 import { assert, at } from '../lib/assert.js';
 import { nowMs } from '../lib/clock.js';
+import { toError } from '../lib/errors.js';
 import type { LaneRecords } from '../telemetry/records.js';
 import type { RunRecords } from '../telemetry/run-records.js';
 import type { ExecutorBudgets } from '../lanes/executor.js';
@@ -180,8 +181,4 @@ async function within<T>(work: Promise<T>, timeoutMs: number): Promise<T> {
   } finally {
     clearTimeout(timer);
   }
-}
-
-function toError(reason: unknown): Error {
-  return reason instanceof Error ? reason : new Error(String(reason));
 }

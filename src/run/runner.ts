@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { pino, type Logger } from 'pino';
 import { nowMs } from '../lib/clock.js';
-import { errorText, UserError } from '../lib/errors.js';
+import { errorText, UserError, toError } from '../lib/errors.js';
 import { saveCheckpoint } from '../model/checkpoint.js';
 import type { Buckets } from '../model/layout.js';
 import { RewardPool } from '../tasks/reward-pool.js';
@@ -262,8 +262,4 @@ async function outcome(work: Promise<void>): Promise<Error | null> {
   } catch (error) {
     return toError(error);
   }
-}
-
-function toError(error: unknown): Error {
-  return error instanceof Error ? error : new Error(errorText(error));
 }

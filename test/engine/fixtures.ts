@@ -7,7 +7,7 @@ import {
 } from '#src/engine/sequence.js';
 import { WebGpuEngine, type EngineOptions } from '#src/engine/webgpu-engine.js';
 import type { Program } from '#src/gpu/ops.js';
-import { runProgram, SliceEncoder } from '#src/gpu/slice-encoder.js';
+import { runProgram, submitProgram } from '#src/gpu/slice-encoder.js';
 import type { Gpu } from '#src/gpu/device.js';
 import { whole, type Splitter } from '#src/kernels/launch.js';
 import { assert, at } from '#src/lib/assert.js';
@@ -98,17 +98,7 @@ export const SMALL: EngineOptions = {
 export type Submit = (gpu: Gpu, program: Program) => void;
 
 /** As few submits as host writes allow. */
-export const atOnce: Submit = (gpu, program) => {
-  let encoder = new SliceEncoder(gpu);
-  for (const op of program) {
-    if (!encoder.accepts(op)) {
-      encoder.submit();
-      encoder = new SliceEncoder(gpu);
-    }
-    encoder.add(op);
-  }
-  encoder.submit();
-};
+export const atOnce: Submit = submitProgram;
 
 /** An engine with weights, run by hand. */
 export class TestEngine {
