@@ -11,6 +11,7 @@ import { openGpu, type Gpu } from '#src/gpu/device.js';
 import { blocksFor } from '#src/kernels/kv-cache.js';
 import { Doorbell } from '#src/lanes/doorbell.js';
 import { Lane } from '#src/lanes/lane.js';
+import { laneSettings } from '#src/lanes/settings.js';
 import { nowMs } from '#src/lib/clock.js';
 import { rolloutKey } from '#src/lib/prng.js';
 import type { ModelConfig } from '#src/model/config.js';
@@ -86,7 +87,7 @@ async function measure(
   });
   const doorbell = new Doorbell(new SharedArrayBuffer(4));
   const budgets = { sliceUs: 20_000, inFlightUs: 40_000 };
-  const lane = new Lane(gpu, { lane: 0, job: 'bench', budgets, doorbell }, (update) => {
+  const lane = new Lane(gpu, { lane: 0, job: 'bench', settings: laneSettings(budgets), doorbell }, (update) => {
     const now = nowMs();
     stepsMs.push(now - lastMs);
     lastMs = now;

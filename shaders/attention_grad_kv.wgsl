@@ -2,7 +2,8 @@
 // dk_j = scale · Σ_i p_ij (dout_i·v_j − D_i) q_i and dv_j = Σ_i p_ij dout_i over the later rows i of the same
 // sequence and the query heads that share the key head, with levels = (logsumexp, D). They go to the key and value
 // columns of dqkv[rows, (heads + 2 · kv_heads) · HEAD_DIM]. One thread a (row, key head); rows of a sequence stand
-// together and in order, so the sums run in order too.
+// together and in order, so the sums run in order too. A dispatch may stop half-way through the later rows: the sums
+// wait in dqkv.
 //!prelude HEAD_DIM: u32
 //!use rows
 struct Params {
@@ -13,6 +14,8 @@ struct Params {
   scale: f32,
   row_start: u32, // the rows of this dispatch: row_start … row_end
   row_end: u32,
+  later_start: u32, // and the rows after each: those later by later_start … later_end
+  later_end: u32,
 }
 
 var<immediate> params: Params;
@@ -34,6 +37,10 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   let key_row = item / params.kv_heads;
   let kv_head = item % params.kv_heads;
   let row = rows[key_row];
+  let first = key_row + params.later_start;
+  if (first >= params.rows || rows[first].slot != row.slot) {
+    return;
+  }
   let entry = block_table[row.slot * params.blocks_per_slot + row.position / BLOCK] * BLOCK + row.position % BLOCK;
   let at = (entry * params.kv_heads + kv_head) * HEAD_DIM;
   var key: array<f32, HEAD_DIM>;
@@ -44,8 +51,18 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
     key[i] = k_cache[at + i] * params.scale;
     value[i] = v_cache[at + i];
   }
+  let row_at = key_row * (params.heads + 2u * params.kv_heads);
+  let key_to = (row_at + params.heads + kv_head) * HEAD_DIM;
+  let value_to = key_to + params.kv_heads * HEAD_DIM;
+  if (params.later_start > 0u) {
+    for (var i = 0u; i < HEAD_DIM; i++) {
+      key_sums[i] = dqkv[key_to + i];
+      value_sums[i] = dqkv[value_to + i];
+    }
+  }
+  let end = min(params.rows, key_row + params.later_end);
   let shared_by = params.heads / params.kv_heads;
-  for (var later = key_row; later < params.rows && rows[later].slot == row.slot; later++) {
+  for (var later = first; later < end && rows[later].slot == row.slot; later++) {
     for (var h = 0u; h < shared_by; h++) {
       let head_row = later * params.heads + kv_head * shared_by + h;
       let q_at = head_row * HEAD_DIM;
@@ -64,9 +81,6 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
       }
     }
   }
-  let row_at = key_row * (params.heads + 2u * params.kv_heads);
-  let key_to = (row_at + params.heads + kv_head) * HEAD_DIM;
-  let value_to = key_to + params.kv_heads * HEAD_DIM;
   for (var i = 0u; i < HEAD_DIM; i++) {
     dqkv[key_to + i] = key_sums[i];
     dqkv[value_to + i] = value_sums[i];

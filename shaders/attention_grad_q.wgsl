@@ -1,6 +1,6 @@
 // Gradient of attention with respect to the rotated queries, with weights rebuilt from levels = (logsumexp, D):
 // dq = scale · Σ_j p_j (dout·v_j − D) k_j. It goes to the query columns of dqkv[rows, (heads + 2 · kv_heads) ·
-// HEAD_DIM]. One thread a (row, head), keys in order.
+// HEAD_DIM]. One thread a (row, head), keys in order; a dispatch may stop half-way through them, the sums wait in dqkv.
 //!prelude HEAD_DIM: u32
 //!use rows
 struct Params {
@@ -10,6 +10,8 @@ struct Params {
   scale: f32,
   row_start: u32, // the rows of this dispatch: row_start … row_end
   row_end: u32,
+  key_start: u32, // and their keys: positions key_start … key_end
+  key_end: u32,
 }
 
 var<immediate> params: Params;
@@ -31,6 +33,9 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   let row_index = item / params.heads;
   let head = item % params.heads;
   let row = rows[row_index];
+  if (params.key_start > row.position) {
+    return;
+  }
   let kv_head = head / (params.heads / params.kv_heads);
   let q_at = item * HEAD_DIM;
   var query: array<f32, HEAD_DIM>;
@@ -40,9 +45,16 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
     query[i] = q[q_at + i] * params.scale;
     flow[i] = dout[q_at + i];
   }
+  let to = (row_index * (params.heads + 2u * params.kv_heads) + head) * HEAD_DIM;
+  if (params.key_start > 0u) {
+    for (var i = 0u; i < HEAD_DIM; i++) {
+      sums[i] = dqkv[to + i];
+    }
+  }
   let level = levels[item];
   let table_at = row.slot * params.blocks_per_slot;
-  for (var position = 0u; position <= row.position; position++) {
+  let end = min(row.position + 1u, params.key_end);
+  for (var position = params.key_start; position < end; position++) {
     let entry = block_table[table_at + position / BLOCK] * BLOCK + position % BLOCK;
     let at = (entry * params.kv_heads + kv_head) * HEAD_DIM;
     var score = 0.0;
@@ -56,7 +68,6 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
       sums[i] = fma(slope, k_cache[at + i], sums[i]);
     }
   }
-  let to = (row_index * (params.heads + 2u * params.kv_heads) + head) * HEAD_DIM;
   for (var i = 0u; i < HEAD_DIM; i++) {
     dqkv[to + i] = sums[i];
   }

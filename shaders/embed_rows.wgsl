@@ -2,8 +2,8 @@
 // sampled last (FROM_SLOT), so that a token feeds the next step without leaving the device.
 //!use rows
 struct Params {
-  rows: u32,
   hidden: u32,
+  row_start: u32, // first row of this dispatch
 }
 
 var<immediate> params: Params;
@@ -17,10 +17,11 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   if (id.x >= params.hidden) {
     return;
   }
-  let row = rows[id.y];
+  let row_index = params.row_start + id.y;
+  let row = rows[row_index];
   var token = row.token;
   if (token == FROM_SLOT) {
     token = slot_tokens[row.slot];
   }
-  x[id.y * params.hidden + id.x] = embedding[token * params.hidden + id.x];
+  x[row_index * params.hidden + id.x] = embedding[token * params.hidden + id.x];
 }

@@ -2,8 +2,9 @@
 // segments[s].x with rows row_order[segments[s].y … segments[s].z). One thread a (segment, column), so no two
 // threads add to the same element and the order of addition is fixed.
 struct Params {
-  segment_count: u32,
   hidden: u32,
+  segment_start: u32, // first segment of this dispatch
+  column_start: u32,  // and first column
 }
 
 var<immediate> params: Params;
@@ -14,13 +15,14 @@ var<immediate> params: Params;
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3u) {
-  if (id.x >= params.hidden) {
+  let column = params.column_start + id.x;
+  if (column >= params.hidden) {
     return;
   }
-  let segment = segments[id.y];
+  let segment = segments[params.segment_start + id.y];
   var sum = 0.0;
   for (var i = segment.y; i < segment.z; i++) {
-    sum += dx[row_order[i] * params.hidden + id.x];
+    sum += dx[row_order[i] * params.hidden + column];
   }
-  dembedding[segment.x * params.hidden + id.x] += sum;
+  dembedding[segment.x * params.hidden + column] += sum;
 }

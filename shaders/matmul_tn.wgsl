@@ -5,10 +5,12 @@ struct Params {
   rows: u32,
   inner: u32,
   columns: u32,
-  inner_start: u32,
-  inner_count: u32,
-  x_start: u32, // first row of x
-  g_start: u32, // first row of g
+  x_start: u32,     // first row of x
+  g_start: u32,     // first row of g
+  inner_start: u32, // the part of y that this dispatch makes
+  inner_end: u32,
+  column_start: u32,
+  column_end: u32,
 }
 
 const LANES = 16u;
@@ -23,9 +25,8 @@ var<immediate> params: Params;
 @compute @workgroup_size(LANES, GROUPS)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
   let inner0 = params.inner_start + (group.y * GROUPS + local.y) * TILE_ROWS;
-  let column0 = group.x * LANES * TILE_COLUMNS + local.x;
-  let inner_end = params.inner_start + params.inner_count;
-  if (inner0 >= inner_end || column0 >= params.columns) {
+  let column0 = params.column_start + group.x * LANES * TILE_COLUMNS + local.x;
+  if (inner0 >= params.inner_end || column0 >= params.column_end) {
     return;
   }
   var sums: array<vec4f, TILE_ROWS>;
@@ -42,12 +43,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
   }
   for (var r = 0u; r < TILE_ROWS; r++) {
     let to = inner0 + r;
-    if (to >= inner_end) {
+    if (to >= params.inner_end) {
       break;
     }
     for (var c = 0u; c < TILE_COLUMNS; c++) {
       let column = column0 + c * LANES;
-      if (column < params.columns) {
+      if (column < params.column_end) {
         y[to * params.columns + column] += sums[r][c];
       }
     }

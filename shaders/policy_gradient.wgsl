@@ -6,9 +6,9 @@
 // With CROSS_ENTROPY 1 the loss is −weight · logprob instead (supervised training).
 //!use sampled
 struct Params {
-  rows: u32,
   vocabulary: u32,
-  row_start: u32,
+  row_start: u32,    // first of the loss rows
+  logits_start: u32, // its row of the logits
   clip_low: f32,
   clip_high: f32,
   kl_coefficient: f32,
@@ -44,7 +44,7 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   }
   let row = params.row_start + id.y;
   let target_row = loss_rows[row];
-  let at = id.y * params.vocabulary + id.x;
+  let at = (params.logits_start + id.y) * params.vocabulary + id.x;
   if (target_row.weight == 0.0) {
     // Its other numbers may be anything: zero times infinity must not get in.
     logits[at] = 0.0;

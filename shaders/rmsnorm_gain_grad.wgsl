@@ -3,6 +3,7 @@
 struct Params {
   rows: u32,
   hidden: u32,
+  column_start: u32, // first column of this dispatch
 }
 
 var<immediate> params: Params;
@@ -13,13 +14,14 @@ var<immediate> params: Params;
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3u) {
-  if (id.x >= params.hidden) {
+  let column = params.column_start + id.x;
+  if (column >= params.hidden) {
     return;
   }
   var sum = 0.0;
   for (var row = 0u; row < params.rows; row++) {
-    let at = row * params.hidden + id.x;
+    let at = row * params.hidden + column;
     sum = fma(dy[at], x[at] * scale[row], sum);
   }
-  dgain[id.x] += sum;
+  dgain[column] += sum;
 }

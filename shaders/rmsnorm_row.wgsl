@@ -3,9 +3,10 @@
 //!prelude LANES: u32
 //!use lanes
 struct Params {
-  rows: u32,
   hidden: u32,
   eps: f32,
+  row_start: u32, // the rows of this dispatch: row_start … row_end
+  row_end: u32,
 }
 
 override GATHER: u32 = 0u;
@@ -19,8 +20,8 @@ var<immediate> params: Params;
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let wanted = group.x * ROWS_PER_GROUP + thread / LANES;
-  let row = min(wanted, params.rows - 1u);
+  let wanted = params.row_start + group.x * ROWS_PER_GROUP + thread / LANES;
+  let row = min(wanted, params.row_end - 1u);
   let lane = thread % LANES;
   var source = row;
   if (GATHER == 1u) {
@@ -33,7 +34,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     sum = fma(value, value, sum);
   }
   let factor = 1.0 / sqrt(lanes_sum(sum, thread) / f32(params.hidden) + params.eps);
-  if (wanted >= params.rows) {
+  if (wanted >= params.row_end) {
     return;
   }
   for (var i = lane; i < params.hidden; i += LANES) {

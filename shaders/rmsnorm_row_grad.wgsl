@@ -3,8 +3,9 @@
 //!prelude LANES: u32
 //!use lanes
 struct Params {
-  rows: u32,
   hidden: u32,
+  row_start: u32, // the rows of this dispatch: row_start … row_end
+  row_end: u32,
 }
 
 override HAS_PASSING: u32 = 1u;
@@ -19,8 +20,8 @@ var<immediate> params: Params;
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let wanted = group.x * ROWS_PER_GROUP + thread / LANES;
-  let row = min(wanted, params.rows - 1u);
+  let wanted = params.row_start + group.x * ROWS_PER_GROUP + thread / LANES;
+  let row = min(wanted, params.row_end - 1u);
   let at = row * params.hidden;
   let factor = scale[row];
   var sum = 0.0;
@@ -28,7 +29,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     sum = fma(dy[at + i] * gain[i], x[at + i] * factor, sum);
   }
   let mean = lanes_sum(sum, thread) / f32(params.hidden);
-  if (wanted >= params.rows) {
+  if (wanted >= params.row_end) {
     return;
   }
   for (var i = thread % LANES; i < params.hidden; i += LANES) {

@@ -3,9 +3,9 @@
 //!prelude HEAD_DIM: u32
 //!use rows
 struct Params {
-  rows: u32,
   heads: u32,
   kv_heads: u32,
+  row_start: u32, // first row of this dispatch
 }
 
 var<immediate> params: Params;
@@ -20,12 +20,13 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   if (id.x >= (params.heads + params.kv_heads) * HALF) {
     return;
   }
+  let row_index = params.row_start + id.y;
   let head = id.x / HALF;
   let pair = id.x % HALF;
-  let at = (id.y * (params.heads + 2u * params.kv_heads) + head) * HEAD_DIM + pair;
+  let at = (row_index * (params.heads + 2u * params.kv_heads) + head) * HEAD_DIM + pair;
   let low = dqkv[at];
   let high = dqkv[at + HALF];
-  let turn = angles[rows[id.y].position * HALF + pair];
+  let turn = angles[rows[row_index].position * HALF + pair];
   dqkv[at] = fma(low, turn.x, high * turn.y);
   dqkv[at + HALF] = fma(high, turn.x, -(low * turn.y));
 }

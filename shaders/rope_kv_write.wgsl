@@ -4,10 +4,10 @@
 //!prelude HEAD_DIM: u32
 //!use rows
 struct Params {
-  rows: u32,
   heads: u32,
   kv_heads: u32,
   blocks_per_slot: u32,
+  row_start: u32, // first row of this dispatch
 }
 
 var<immediate> params: Params;
@@ -27,17 +27,18 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   if (id.x >= all_heads * HALF) {
     return;
   }
-  let row = rows[id.y];
+  let row_index = params.row_start + id.y;
+  let row = rows[row_index];
   let head = id.x / HALF;
   let pair = id.x % HALF;
-  let source = (id.y * all_heads + head) * HEAD_DIM + pair;
+  let source = (row_index * all_heads + head) * HEAD_DIM + pair;
   let low = qkv[source];
   let high = qkv[source + HALF];
   let turn = angles[row.position * HALF + pair];
   let rotated_low = fma(low, turn.x, -(high * turn.y));
   let rotated_high = fma(high, turn.x, low * turn.y);
   if (head < params.heads) {
-    let to = (id.y * params.heads + head) * HEAD_DIM + pair;
+    let to = (row_index * params.heads + head) * HEAD_DIM + pair;
     q[to] = rotated_low;
     q[to + HALF] = rotated_high;
     return;

@@ -2,6 +2,7 @@
 // log-probability under that distribution and under the raw logits. The same pipeline serves generation (draw) and
 // the trainer (score), so on-policy log-probabilities agree to the bit.
 // A draw inverts the cumulative distribution in index order with one uniform number keyed by (sequence, position).
+// A dispatch may end before the draw; what it found out waits where the row's results go.
 //!prelude LANES: u32
 //!use lanes
 //!use rows
@@ -14,6 +15,8 @@ struct Params {
   filters: u32,
   row_start: u32,    // first of the sample rows
   logits_start: u32, // its row of the logits
+  pass_start: u32,   // the passes of this dispatch: pass_start … pass_end
+  pass_end: u32,
 }
 
 struct SampleRow {
@@ -81,7 +84,23 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   let request = sample_rows[row];
   let s = sampling[request.slot];
   let row_at = (params.logits_start + local_row) * params.vocabulary;
-  let d = find_distribution(s, row_at, params.vocabulary, params.filters, lane, thread);
+  var known: Distribution;
+  if (params.pass_start > 0u) {
+    known.threshold = stats[row].threshold;
+    known.cut = sampled[row].token;
+    known.largest_logit = sampled[row].logprob;
+    known.wanted = sampled[row].raw_logprob;
+  }
+  let passes = vec2u(params.pass_start, params.pass_end);
+  let d = find_distribution(known, s, row_at, params.vocabulary, params.filters, passes, lane, thread);
+  if (params.pass_end <= DRAW) {
+    storageBarrier(); // all lanes have read what is known before one writes over it
+    if (lane == 0u && wanted_row < params.rows) {
+      stats[row].threshold = d.threshold;
+      sampled[row] = Sampled(d.cut, d.largest_logit, d.wanted, 0u);
+    }
+    return;
+  }
 
   // Each lane takes a stretch of neighbouring tokens, so that the lanes' masses in order are the tokens' in order.
   let stretch = (params.vocabulary + LANES - 1u) / LANES;

@@ -1,7 +1,7 @@
 // y[row, i] = silu(gate[row, i]) · up[row, i]; gate and up stand side by side in gate_up[rows, 2 · inner].
 struct Params {
-  rows: u32,
   inner: u32,
+  row_start: u32, // first row of this dispatch
 }
 
 var<immediate> params: Params;
@@ -13,7 +13,8 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   if (id.x >= params.inner) {
     return;
   }
-  let at = id.y * 2u * params.inner + id.x;
+  let row = params.row_start + id.y;
+  let at = row * 2u * params.inner + id.x;
   let gate = gate_up[at];
-  y[id.y * params.inner + id.x] = gate / (1.0 + exp(-gate)) * gate_up[at + params.inner];
+  y[row * params.inner + id.x] = gate / (1.0 + exp(-gate)) * gate_up[at + params.inner];
 }

@@ -12,6 +12,7 @@ const SRC = join(ROOT, 'src');
 const ORDER = [
   'index.ts',
   'cli',
+  'bench',
   'run',
   'sim',
   'scheduler',

@@ -32,7 +32,7 @@ export function backwardCases(room: Room): Cases {
           dx: room.floats(rows * hidden),
         },
       );
-      const op = bound.dispatch({ rows, hidden }, [laneGroups(rows, hidden), 1, 1], 1);
+      const op = bound.dispatch({ hidden, row_start: 0, row_end: rows }, [laneGroups(rows, hidden), 1, 1], 1);
       return room.moved(rows * hidden * 4, op);
     },
     rmsnorm_gain_grad: () => {
@@ -42,7 +42,10 @@ export function backwardCases(room: Room): Cases {
         dy: room.floats(rows * hidden),
         dgain: room.floats(hidden),
       });
-      return room.moved(rows * hidden * 2, bound.dispatch({ rows, hidden }, [groups(hidden), 1, 1], 1));
+      return room.moved(
+        rows * hidden * 2,
+        bound.dispatch({ rows, hidden, column_start: 0 }, [groups(hidden), 1, 1], 1),
+      );
     },
     silu_gate_grad: () => {
       const bound = kernels.bind('silu_gate_grad', PLAIN, {
@@ -50,7 +53,10 @@ export function backwardCases(room: Room): Cases {
         dy: room.floats(rows * inner),
         d_gate_up: room.floats(rows * 2 * inner),
       });
-      return room.moved(rows * inner * 5, bound.dispatch({ rows, inner }, [groups(inner), rows, 1], 1));
+      return room.moved(
+        rows * inner * 5,
+        bound.dispatch({ inner, row_start: 0 }, [groups(inner), rows, 1], 1),
+      );
     },
     ...attentionCases(room),
     embed_rows_grad: () => {
@@ -61,7 +67,7 @@ export function backwardCases(room: Room): Cases {
         dx: room.floats(rows * hidden),
         dembedding: room.floats(Math.max(rows, room.shape.vocabulary) * hidden),
       });
-      const op = bound.dispatch({ segment_count: rows, hidden }, [groups(hidden), rows, 1], 1);
+      const op = bound.dispatch({ hidden, segment_start: 0, column_start: 0 }, [groups(hidden), rows, 1], 1);
       return room.moved(rows * hidden * 3, op);
     },
   };
@@ -76,7 +82,7 @@ function attentionCases(room: Room): Cases {
     attention_grad_dot: () => {
       const bound = kernels.bind('attention_grad_dot', variant, {
         out: room.floats(rows * columns),
-        logsumexp: room.floats(rows * heads),
+        softmax: room.floats(rows * heads * 2),
         dout: room.floats(rows * columns),
         levels: room.floats(rows * heads * 2),
       });
@@ -93,7 +99,7 @@ function attentionCases(room: Room): Cases {
         angles: room.angles(),
         dqkv: room.floats(rows * qkvColumns),
       });
-      const params = { rows, heads, kv_heads: kvHeads };
+      const params = { heads, kv_heads: kvHeads, row_start: 0 };
       return room.moved(rows * turned * 2, bound.dispatch(params, [groups(turned / 2), rows, 1], 1));
     },
   };
@@ -113,7 +119,11 @@ function attentionGradCase(
     dout: room.floats(rows * heads * headDim),
     dqkv: room.floats(rows * room.qkvColumns),
   });
-  const op = bound.dispatch({ ...params, rows }, [groups(rows * perRow), 1, 1], 1);
+  const op = bound.dispatch(
+    { ...params, rows, later_start: 0, later_end: params.key_end },
+    [groups(rows * perRow), 1, 1],
+    1,
+  );
   const count = 2 * products * contextTokens * heads * headDim;
   return { rows, ops: [op], amount: { unit: 'flop', count } };
 }
@@ -132,7 +142,14 @@ function lossCase(room: Room): KernelCase {
       metrics: room.floats(rows * 4),
     },
   );
-  const params = { rows, vocabulary, row_start: 0, clip_low: 0.2, clip_high: 0.2, kl_coefficient: 0.1 };
+  const params = {
+    vocabulary,
+    row_start: 0,
+    logits_start: 0,
+    clip_low: 0.2,
+    clip_high: 0.2,
+    kl_coefficient: 0.1,
+  };
   return room.moved(rows * vocabulary * 2, bound.dispatch(params, [groups(vocabulary), rows, 1], 1), rows);
 }
 

@@ -1,5 +1,12 @@
 import { groups } from '#src/kernels/launch.js';
-import { NONE, SAMPLING_WORDS, USES_TOP_K, USES_TOP_P, writeSampling } from '#src/kernels/output-head.js';
+import {
+  cutDraw,
+  NONE,
+  SAMPLING_WORDS,
+  USES_TOP_K,
+  USES_TOP_P,
+  writeSampling,
+} from '#src/kernels/output-head.js';
 import { laneGroups, lanesFor } from '#src/kernels/transformer.js';
 import { PLAIN, type Cases, type KernelCase, type Room } from './room.js';
 
@@ -18,7 +25,10 @@ export function forwardCases(room: Room): Cases {
         embedding: room.floats(vocabulary * hidden),
         x: room.floats(rows * hidden),
       });
-      return room.moved(rows * hidden * 2, bound.dispatch({ rows, hidden }, [groups(hidden), rows, 1], 1));
+      return room.moved(
+        rows * hidden * 2,
+        bound.dispatch({ hidden, row_start: 0 }, [groups(hidden), rows, 1], 1),
+      );
     },
     rmsnorm_row: () => {
       const bound = kernels.bind(
@@ -32,7 +42,11 @@ export function forwardCases(room: Room): Cases {
           scale: room.floats(rows),
         },
       );
-      const op = bound.dispatch({ rows, hidden, eps: 1e-5 }, [laneGroups(rows, hidden), 1, 1], 1);
+      const op = bound.dispatch(
+        { hidden, eps: 1e-5, row_start: 0, row_end: rows },
+        [laneGroups(rows, hidden), 1, 1],
+        1,
+      );
       return room.moved(rows * hidden * 2, op);
     },
     'matmul_nn qkv': () => room.matmul('matmul_nn', { inner: hidden, columns: qkvColumns }),
@@ -43,7 +57,10 @@ export function forwardCases(room: Room): Cases {
     silu_gate: () => {
       const buffers = { gate_up: room.floats(rows * 2 * inner), y: room.floats(rows * inner) };
       const bound = kernels.bind('silu_gate', PLAIN, buffers);
-      return room.moved(rows * inner * 3, bound.dispatch({ rows, inner }, [groups(inner), rows, 1], 1));
+      return room.moved(
+        rows * inner * 3,
+        bound.dispatch({ inner, row_start: 0 }, [groups(inner), rows, 1], 1),
+      );
     },
     'matmul_nt logits': () =>
       room.matmul('matmul_nt', { inner: hidden, columns: vocabulary, rows: headRows }),
@@ -70,7 +87,7 @@ function ropeCase(room: Room): KernelCase {
       v_cache: room.floats(batch.cacheElements),
     },
   );
-  const params = { rows, heads, kv_heads: kvHeads, blocks_per_slot: batch.blocksPerSlot };
+  const params = { heads, kv_heads: kvHeads, blocks_per_slot: batch.blocksPerSlot, row_start: 0 };
   return room.moved(rows * qkvColumns * 2, bound.dispatch(params, [groups(qkvColumns / 2), rows, 1], 1));
 }
 
@@ -79,8 +96,8 @@ function attentionCase(room: Room): KernelCase {
   const { heads, headDim } = room.shape;
   const kind = rows <= DECODE_ROWS_MAX ? 'decode' : 'sequences';
   const { variant, buffers, params, contextTokens } = room.attention(kind);
-  const [out, logsumexp] = [room.floats(rows * heads * headDim), room.floats(rows * heads)];
-  const bound = room.kernels.bind('attention_paged', variant, { ...buffers, out, logsumexp });
+  const [out, softmax] = [room.floats(rows * heads * headDim), room.floats(rows * heads * 2)];
+  const bound = room.kernels.bind('attention_paged', variant, { ...buffers, out, softmax });
   const op = bound.dispatch(params, [groups(rows * heads), 1, 1], 1);
   // Two products a key: with the query, and of its weight with the value.
   return { rows, ops: [op], amount: { unit: 'flop', count: 4 * contextTokens * heads * headDim } };
@@ -112,6 +129,10 @@ function sampleCase(room: Room, filters: number): KernelCase {
       stats: room.words(rows * 4),
     },
   );
-  const all = { rows, vocabulary, filters, row_start: 0, logits_start: 0 };
-  return room.moved(rows * vocabulary, bound.dispatch(all, [laneGroups(rows, vocabulary), 1, 1], 1), rows);
+  const ops = Array.from(cutDraw(rows, vocabulary, filters, 1), ({ passStart, passEnd }) => {
+    const passes = { pass_start: passStart, pass_end: passEnd };
+    const params = { rows, vocabulary, filters, row_start: 0, logits_start: 0, ...passes };
+    return bound.dispatch(params, [laneGroups(rows, vocabulary), 1, 1], 1);
+  });
+  return { rows, ops, amount: { unit: 'byte', count: rows * vocabulary * 4 } };
 }

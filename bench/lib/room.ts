@@ -137,6 +137,8 @@ export class Room {
         scale: 1 / Math.sqrt(headDim),
         row_start: 0,
         row_end: this.rows,
+        key_start: 0,
+        key_end: batch.blocksPerSlot * BLOCK_TOKENS,
       },
       contextTokens: batch.contextTokens,
     };

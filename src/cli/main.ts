@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { z } from 'zod';
 import { UserError } from '../lib/errors.js';
+import type { BenchPreemptFlags } from './bench-preempt.js';
 import { EXIT_BUG, EXIT_OK, EXIT_USER } from './exit-codes.js';
 import type { GenerateFlags } from './generate.js';
 import { complain, note, watchOutput } from './output.js';
@@ -24,7 +25,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     exitCode = code;
   });
   try {
-    await program.parseAsync(argv.length === 0 ? ['--help'] : argv, { from: 'user' });
+    await program.parseAsync(isBare(argv) ? [...argv, '--help'] : argv, { from: 'user' });
     return exitCode;
   } catch (error) {
     return report(error, program, argv);
@@ -34,8 +35,8 @@ export async function main(argv: readonly string[]): Promise<number> {
 function report(error: unknown, program: Command, argv: readonly string[]): number {
   if (error instanceof CommanderError) {
     if (error.exitCode === 0) return EXIT_OK;
-    const name = program.commands.some((command) => command.name() === argv[0]) ? ` ${argv[0]}` : '';
-    complain(`${error.message.replace(/^error: /, '')}; see \`offbeat${name} --help\``);
+    const names = ['offbeat', ...commandNames(program, argv)].join(' ');
+    complain(`${error.message.replace(/^error: /, '')}; see \`${names} --help\``);
     return EXIT_USER;
   }
   if (error instanceof UserError) {
@@ -45,6 +46,17 @@ function report(error: unknown, program: Command, argv: readonly string[]): numb
   note(`offbeat: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
   note('offbeat: this is a bug in Offbeat: please report it with the lines above');
   return EXIT_BUG;
+}
+
+/** Nothing was asked for yet: a cry for help. */
+function isBare(argv: readonly string[]): boolean {
+  return argv.length === 0 || (argv.length === 1 && argv[0] === 'bench');
+}
+
+/** The commands that an argument list begins with, outermost first. */
+function commandNames(parent: Command, [name, ...rest]: readonly string[]): string[] {
+  const command = parent.commands.find((candidate) => candidate.name() === name);
+  return command === undefined ? [] : [command.name(), ...commandNames(command, rest)];
 }
 
 function createProgram(done: Done): Command {
@@ -61,12 +73,14 @@ function createProgram(done: Done): Command {
   addRun(program, done);
   addGenerate(program, done);
   addPretrain(program, done);
+  addBench(program, done);
   addDoctor(program, done);
   return program.addHelpText(
     'after',
     examples(
       ['offbeat run', 'train the shipped example'],
       ['offbeat generate --model models/arithmetic-tiny --prompt 12+34=', 'ask its model'],
+      ['offbeat bench preempt --quick', 'measure how fast it yields'],
       ['offbeat doctor', 'check this machine'],
     ),
   );
@@ -151,6 +165,43 @@ function addPretrain(program: Command, done: Done): void {
       ]),
     );
 }
+
+function addBench(program: Command, done: Done): void {
+  const bench = program.command('bench').description('measure what Offbeat promises, on this machine');
+  bench
+    .command('preempt')
+    .description('how fast generation yields to training, and what that costs')
+    .option('--quick', 'done within a minute: few cells, as many preemptions as fit')
+    .option('--full', '10,000 preemptions a cell')
+    .option('--n <count>', 'preemptions a cell (default: 1000)')
+    .option('--slice-budgets <µs,…>', 'budgets of a slice to sweep (default: 500,2000,8000)')
+    .option('--in-flight-budgets <µs,…>', 'budgets of all in flight to sweep (default: 1000,4000,16000)')
+    .option('--modes <mode,…>', 'only these rows (default: all, see below)')
+    .option('--model <dir>', 'a checkpoint folder (default: models/arithmetic-tiny)')
+    .option('--seed <seed>', 'of prompts and moments (default: 1)')
+    .option('--adapter <text>', 'only an adapter whose name contains this')
+    .option('--json <file>', 'write the result with its raw samples here too')
+    .option('--out <dir>', 'the folder of report.html and result.json, new or empty')
+    .action(async (flags: BenchPreemptFlags) => {
+      const { benchPreempt } = await import('./bench-preempt.js');
+      done(await benchPreempt(flags));
+    })
+    .addHelpText('after', BENCH_PREEMPT_HELP);
+}
+
+const BENCH_PREEMPT_HELP = [
+  '',
+  'Modes. What Offbeat does: held (caches stay), hint (held, and the stage says that it',
+  'is about to come), spilled (caches go to the host and back), dropped (caches are',
+  'computed again). What people do instead: second-device, one-slice (one in flight),',
+  'drain (the step ends first), abort-retry (the step ends, everything begins again),',
+  'unlimited (nothing is bounded), no-preemption (every sequence ends first).',
+  examples(
+    ['offbeat bench preempt --quick', 'a first look: a minute'],
+    ['offbeat bench preempt', 'the whole grid, 1,000 preemptions a cell'],
+    ['offbeat bench preempt --modes held,hint --slice-budgets 200,500', 'part of it'],
+  ),
+].join('\n');
 
 function addDoctor(program: Command, done: Done): void {
   program

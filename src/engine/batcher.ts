@@ -21,14 +21,20 @@ export interface BatcherLimits {
 
 /**
  * Continuous batching (Orca, Yu et al., 2022): each step takes one decode row from every running sequence and fills
- * what is left of the batch with prefill rows, oldest sequence first. Pure bookkeeping: no device, no clock.
+ * what is left of the batch with prefill rows, oldest sequence first. A running sequence may be sent away, its slot and
+ * blocks freed, and return later, before any that never ran. Pure bookkeeping: no device, no clock.
  */
 export class Batcher {
+  /** Oldest first, all three. */
   readonly #waiting: Sequence[] = [];
   readonly #running: Sequence[] = [];
+  readonly #away: Sequence[] = [];
   readonly #freeSlots: number[];
   readonly #blocks: KvBlocks;
+  #blocksMax = Infinity;
   #serial = 0;
+  #arrivals = 0;
+  #rowsRepeated = 0;
 
   constructor(readonly limits: BatcherLimits) {
     assert(limits.batchTokensMax >= limits.slots, 'a batch must hold a row for every slot');
@@ -40,6 +46,10 @@ export class Batcher {
     return this.#running;
   }
 
+  get away(): readonly Sequence[] {
+    return this.#away;
+  }
+
   get waitingCount(): number {
     return this.#waiting.length;
   }
@@ -48,12 +58,25 @@ export class Batcher {
     return this.#blocks.freeCount;
   }
 
+  /** Nobody is admitted or returns beyond so many blocks in use; those that run keep what they have. */
+  limitBlocks(blocksMax: number): void {
+    this.#blocksMax = blocksMax;
+  }
+
+  /** Rows that were put in a batch though they had been in one before, since the last call. */
+  takeRowsRepeated(): number {
+    const rows = this.#rowsRepeated;
+    this.#rowsRepeated = 0;
+    return rows;
+  }
+
   /** True when the sequence fits an empty engine at all. */
   canEverHold(sequence: Sequence): boolean {
     return blocksFor(sequence.tokensInCacheMax) <= this.#blocks.total;
   }
 
   add(sequence: Sequence): void {
+    sequence.arrival = this.#arrivals++;
     this.#waiting.push(sequence);
   }
 
@@ -74,37 +97,79 @@ export class Batcher {
       entries.push({ sequence, start: sequence.nextPosition, count, samples });
       rowsLeft -= count;
     }
-    for (const { sequence, count } of entries) sequence.nextPosition += count;
+    for (const { sequence, count, samples } of entries) {
+      this.#rowsRepeated += sequence.advance(count);
+      if (samples) sequence.drawsInFlight++;
+    }
     return entries;
+  }
+
+  /** Takes a running sequence's slot and blocks from it. */
+  sendAway(sequence: Sequence): void {
+    const running = this.#running.indexOf(sequence);
+    assert(running >= 0, `sequence ${sequence.request.id} does not run`);
+    this.#running.splice(running, 1);
+    this.#free(sequence);
+    insertByArrival(this.#away, sequence);
+  }
+
+  /**
+   * Those that return now, oldest first, with a slot and blocks; where each goes on is for the caller to say. One that
+   * is not ready holds nobody back: those away once ran together, so there is room for all of them. One that does not
+   * fit, because blocks are limited, holds back those behind it.
+   */
+  takeBack(isReady: (sequence: Sequence) => boolean): Sequence[] {
+    const returned: Sequence[] = [];
+    for (const sequence of [...this.#away]) {
+      if (!isReady(sequence)) continue;
+      if (!this.#enter(sequence)) break;
+      this.#away.splice(this.#away.indexOf(sequence), 1);
+      returned.push(sequence);
+    }
+    return returned;
   }
 
   finish(sequence: Sequence, reason: FinishReason): void {
     assert(sequence.finished === null, `sequence ${sequence.request.id} finished twice`);
+    const list = [this.#running, this.#away, this.#waiting].find((each) => each.includes(sequence));
+    assert(list !== undefined, `sequence ${sequence.request.id} is not in the batcher`);
     sequence.finished = reason;
-    const running = this.#running.indexOf(sequence);
-    if (running >= 0) {
-      this.#running.splice(running, 1);
-      this.#freeSlots.push(sequence.slot);
-      this.#blocks.give(sequence.blocks);
-      return;
-    }
-    const waiting = this.#waiting.indexOf(sequence);
-    assert(waiting >= 0, `sequence ${sequence.request.id} is not in the batcher`);
-    this.#waiting.splice(waiting, 1);
+    list.splice(list.indexOf(sequence), 1);
+    if (list === this.#running) this.#free(sequence);
   }
 
-  /** First come, first served: a sequence that does not fit yet holds back those behind it. */
+  /** First come, first served: a sequence that does not fit yet, or has not returned, holds back those behind it. */
   #admit(): void {
+    if (this.#away.length > 0) return;
     for (let next = this.#waiting[0]; next !== undefined; next = this.#waiting[0]) {
-      const blocks = blocksFor(next.tokensInCacheMax);
-      const slot = this.#freeSlots.at(-1);
-      if (slot === undefined || !this.#blocks.canTake(blocks)) return;
-      this.#freeSlots.pop();
+      if (!this.#enter(next)) return;
       this.#waiting.shift();
-      next.slot = slot;
-      next.serial = ++this.#serial;
-      next.blocks = this.#blocks.take(blocks);
-      this.#running.push(next);
     }
   }
+
+  /** Gives a sequence a slot and all the blocks it may ever need, or does nothing and says false. */
+  #enter(sequence: Sequence): boolean {
+    const wanted = blocksFor(sequence.tokensInCacheMax);
+    const inUse = this.#blocks.total - this.#blocks.freeCount;
+    const slot = this.#freeSlots.at(-1);
+    if (slot === undefined || !this.#blocks.canTake(wanted) || inUse + wanted > this.#blocksMax) return false;
+    this.#freeSlots.pop();
+    sequence.slot = slot;
+    sequence.serial = ++this.#serial;
+    sequence.blocks = this.#blocks.take(wanted);
+    insertByArrival(this.#running, sequence);
+    return true;
+  }
+
+  #free(sequence: Sequence): void {
+    this.#freeSlots.push(sequence.slot);
+    this.#blocks.give(sequence.blocks);
+    sequence.slot = -1;
+    sequence.blocks = [];
+  }
+}
+
+function insertByArrival(list: Sequence[], sequence: Sequence): void {
+  const later = list.findIndex(({ arrival }) => arrival > sequence.arrival);
+  list.splice(later < 0 ? list.length : later, 0, sequence);
 }

@@ -1,5 +1,6 @@
 import type { Program } from '../gpu/ops.js';
 import type { Buckets } from '../model/layout.js';
+import type { KvCounts } from '../telemetry/records.js';
 import type { FinishReason, GeneratedTokens, SequenceRequest } from './sequence.js';
 
 /** Tokens that came back from one step, in parallel arrays; `versions` are the weights each was sampled under. */
@@ -18,6 +19,17 @@ export interface EvictedSequence {
   readonly generated: GeneratedTokens;
 }
 
+/**
+ * What becomes of the caches of an engine's sequences while a stage of higher priority holds the device: all are held,
+ * all are copied to the host and back, all are dropped and computed again, or, under `pressure`, as few leave as it
+ * takes to keep no more than `blocksMax` blocks, each the cheaper way by measurement.
+ */
+export type KvOnPreempt =
+  | { readonly kind: 'held' }
+  | { readonly kind: 'spilled' }
+  | { readonly kind: 'dropped' }
+  | { readonly kind: 'pressure'; readonly blocksMax: number };
+
 /** What every generation engine offers; the lane knows no more of it than this. */
 export interface Engine {
   /** Weights version new steps run under; −1 before the first. */
@@ -31,13 +43,34 @@ export interface Engine {
   nextStep(): Program | null;
   /** Puts host weights into place; new steps use them once all is submitted. */
   loadWeights(weights: Buckets, version: number): Program;
+  /** A program of `nextStep` was handed out and has not come to its end, even if nothing of it is submitted yet. */
+  readonly isMidStep: boolean;
+  /**
+   * A stage takes the device: some sequences leave it as `kv` says, and until `comeBack` no more blocks are taken than
+   * it allows. Call it only when not mid-step; steps may be in flight. The caches of those
+   * spilled are copied by the program, which must be run to its end before any later one of this engine. Calling it
+   * again before `comeBack` sets the new limit and lets more leave.
+   *
+   * Those that left return in the course of `nextStep`, oldest first and before any that never ran, with all their
+   * tokens and the very bits they would have got. Only new weights tell the ways apart: a spilled cache comes back as
+   * it was computed, under the old ones, just as a held one stays; a dropped one is computed again under the new ones.
+   */
+  leave(kv: KvOnPreempt): Program;
+  /** The stage is gone: blocks are limited no more. */
+  comeBack(): void;
+  /** What became of the running sequences in the leaves since the last call; `held` is that of the last one. */
+  takeKvCounts(): KvCounts;
+  /** Rows prefilled a second time because their cache was dropped, since the last call. */
+  takeTokensRecomputed(): number;
+  /** The smallest pieces of a step, for timing the kernels of an engine that has no sequences yet. */
+  warmUp(): Program;
   /** No new steps; those under way finish. There is no way back: an engine is paused to be evicted and destroyed. */
   pause(): void;
-  /** Takes every sequence out. Call only when no step is half done and all results are in. */
+  /** Takes every sequence out, those away included. Call only when no step is half done and all results are in. */
   evict(): EvictedSequence[];
   /** Steps submitted whose results have not come back. */
   readonly stepsInFlight: number;
-  /** Resolves when every submitted step's result is in. */
+  /** Resolves when every submitted step's result is in, and no cache is on its way. */
   settled(): Promise<void>;
   destroy(): void;
 }

@@ -1,11 +1,14 @@
 import { assert } from '../lib/assert.js';
 
-/** Hands out cache blocks. A sequence takes all it may ever need on admission, so nothing runs out half-way. */
+/**
+ * Hands out cache blocks. A sequence takes all it may ever need on admission, so nothing runs out half-way. Free blocks
+ * are kept in order, so that those taken together tend to be neighbours, which move in one copy.
+ */
 export class KvBlocks {
   readonly #free: number[];
 
   constructor(readonly total: number) {
-    this.#free = Array.from({ length: total }, (_, i) => total - 1 - i);
+    this.#free = Array.from({ length: total }, (_, i) => i);
   }
 
   get freeCount(): number {
@@ -16,6 +19,7 @@ export class KvBlocks {
     return count <= this.#free.length;
   }
 
+  /** The blocks in ascending order. */
   take(count: number): number[] {
     assert(this.canTake(count), `${count} blocks wanted, ${this.#free.length} free`);
     return this.#free.splice(this.#free.length - count, count);
@@ -23,6 +27,7 @@ export class KvBlocks {
 
   give(blocks: readonly number[]): void {
     this.#free.push(...blocks);
+    this.#free.sort((a, b) => a - b);
     assert(this.#free.length <= this.total, 'more blocks given back than there are');
   }
 }

@@ -18,7 +18,8 @@ export interface TableSizes {
 /** What the tables say of one step, for those who launch and read it. */
 export interface StepShape {
   readonly rows: number;
-  readonly contextTokens: number;
+  /** position + 1 of each row. */
+  readonly contexts: readonly number[];
   /** The sequences that sample in this step, in the order of the sample rows. */
   readonly samples: readonly Sequence[];
   readonly filters: number;
@@ -74,7 +75,7 @@ export class StepTables {
   fill(entries: readonly BatchEntry[]): { write: WriteOp; shape: StepShape } {
     const samples: Sequence[] = [];
     let rows = 0;
-    let contextTokens = 0;
+    const contexts: number[] = [];
     let filters = 0;
     for (const { sequence, start, count, samples: last } of entries) {
       this.#fillSlot(sequence);
@@ -82,7 +83,7 @@ export class StepTables {
         const position = start + i;
         const token = sequence.knownTokens[position] ?? NONE;
         this.#set(this.rows, (rows + i) * ROW_WORDS, [sequence.slot, position, token, 0]);
-        contextTokens += position + 1;
+        contexts.push(position + 1);
       }
       rows += count;
       if (!last) continue;
@@ -102,7 +103,7 @@ export class StepTables {
       'a batch larger than its tables',
     );
     const write: WriteOp = { kind: 'write', target: this.#buffer, offset: 0, data: this.#words.slice() };
-    return { write, shape: { rows, contextTokens, samples, filters } };
+    return { write, shape: { rows, contexts, samples, filters } };
   }
 
   destroy(): void {

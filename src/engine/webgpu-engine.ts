@@ -1,4 +1,4 @@
-import type { CopyOp, Op, Program } from '../gpu/ops.js';
+import type { CopyOp, Program, WriteOp } from '../gpu/ops.js';
 import { Activations } from '../kernels/activations.js';
 import type { Kernels } from '../kernels/kernels.js';
 import { blocksFor, KvCache } from '../kernels/kv-cache.js';
@@ -15,35 +15,31 @@ import { ropeAngles } from '../kernels/rope-angles.js';
 import { Transformer } from '../kernels/transformer.js';
 import { WeightBuffers } from '../kernels/weight-buffers.js';
 import { assert, at } from '../lib/assert.js';
-import { errorText } from '../lib/errors.js';
+import { nowMs } from '../lib/clock.js';
 import type { ModelConfig } from '../model/config.js';
 import type { Buckets, ParamLayout } from '../model/layout.js';
-import { Batcher, type BatcherLimits } from './batcher.js';
+import type { KvCounts } from '../telemetry/records.js';
+import { Batcher, type BatchEntry, type BatcherLimits } from './batcher.js';
 import { checkRequest } from './check-request.js';
-import type { Engine, EngineUpdate, EvictedSequence } from './engine.js';
+import type { Engine, EngineUpdate, EvictedSequence, KvOnPreempt } from './engine.js';
+import { KvCosts, type KvCostSnapshot, type StepWork } from './kv-costs.js';
+import { KvTravel } from './kv-travel.js';
 import { type FinishReason, Sequence, type SequenceRequest } from './sequence.js';
+import { type Step, StepResults } from './step-results.js';
 import { type StepShape, StepTables } from './step-tables.js';
+import { type WeightSet, WeightSets } from './weight-sets.js';
+import { warmUpBatch } from './warm-up.js';
 
 export interface EngineOptions extends BatcherLimits {
   /** Longest sequence in tokens, prompt and completion. */
   readonly contextTokensMax: number;
   /** Steps submitted before the first one's tokens must be back. */
   readonly stepsAheadMax: number;
+  /** Host memory for spilled caches at most, in bytes; `SPILL_BYTES_MAX` when left out. Beyond it caches are dropped. */
+  readonly spillBytesMax?: number;
 }
 
-/** One set of weights with the kernels bound to it. There are two: one runs, the other receives. */
-interface WeightSet {
-  readonly weights: WeightBuffers;
-  readonly transformer: Transformer;
-  readonly head: OutputHead;
-}
-
-interface StepInFlight {
-  readonly shape: StepShape;
-  readonly version: number;
-  /** What the device sampled, once it is here. */
-  words: Uint32Array<ArrayBuffer> | null;
-}
+export const SPILL_BYTES_MAX = 2 ** 30;
 
 /**
  * Generation with continuous batching over a paged cache. Sampled tokens stay on the device and feed the next step
@@ -58,17 +54,14 @@ export class WebGpuEngine implements Engine {
   readonly #activations: Activations;
   readonly #headActivations: HeadActivations;
   readonly #buffers: GPUBuffer[] = [];
-  readonly #sets: readonly [WeightSet, WeightSet];
-  readonly #freeStaging: GPUBuffer[] = [];
-  readonly #inFlight = new Set<Promise<void>>();
-  /** Steps whose tokens the host has not taken in yet, oldest first. */
-  readonly #uncommitted: StepInFlight[] = [];
-  /** Why results can no longer be read: nobody waits for a single one, so the next step tells. */
-  #failure: Error | null = null;
-  #active: 0 | 1 = 0;
-  #version = -1;
-  #arrivedVersion: number | null = null;
-  #receiving = false;
+  readonly #sets: WeightSets;
+  readonly #results: StepResults;
+  readonly #costs: KvCosts;
+  readonly #travel: KvTravel;
+  /** Programs handed out by `nextStep` and not run to their end yet. */
+  #programsOpen = 0;
+  /** Work of the steps that sampled nothing since the last one that did. */
+  #workUnseen: StepWork | null = null;
   #paused = false;
 
   constructor(
@@ -78,6 +71,8 @@ export class WebGpuEngine implements Engine {
     readonly options: EngineOptions,
     private readonly split: Splitter,
     private readonly onUpdate: (update: EngineUpdate) => void,
+    /** `nextStep` may have something again though no update says so: a spilled cache has come to the host, or something failed. */
+    onReady: () => void = () => undefined,
   ) {
     const { gpu } = kernels;
     const blocksPerSlot = blocksFor(options.contextTokensMax);
@@ -100,9 +95,8 @@ export class WebGpuEngine implements Engine {
     const turns = ropeAngles(config, options.contextTokensMax);
     const angles = storage('angles', turns.byteLength);
     gpu.device.queue.writeBuffer(angles, 0, turns);
-    for (let i = 0; i < options.stepsAheadMax; i++) {
-      this.#freeStaging.push(gpu.createReadback('engine tokens', options.slots * SAMPLED_WORDS * 4));
-    }
+    const sizes = { stepsMax: options.stepsAheadMax, rowsMax: options.slots };
+    this.#results = new StepResults(gpu, sizes, (step, words) => this.#commit(step, words), onReady);
     const tables = this.#tables;
     const inputs = { rows: tables.rows, blockTable: tables.blockTable, blocksPerSlot, slotTokens, angles };
     const makeSet = (label: string): WeightSet => {
@@ -117,11 +111,14 @@ export class WebGpuEngine implements Engine {
         head: new OutputHead(kernels, config, head, this.#headActivations),
       };
     };
-    this.#sets = [makeSet('a'), makeSet('b')];
+    this.#sets = new WeightSets(makeSet);
+    this.#costs = new KvCosts(this.#sets.current.weights.bytes);
+    const { spillBytesMax = SPILL_BYTES_MAX } = options;
+    this.#travel = new KvTravel(gpu, this.#kv, this.#batcher, this.#costs, spillBytesMax, onReady);
   }
 
   get version(): number {
-    return this.#arrivedVersion ?? this.#version;
+    return this.#sets.newestVersion;
   }
 
   get sequenceCount(): number {
@@ -129,7 +126,21 @@ export class WebGpuEngine implements Engine {
   }
 
   get stepsInFlight(): number {
-    return this.#inFlight.size;
+    return this.#results.stepsInFlight;
+  }
+
+  get isMidStep(): boolean {
+    return this.#programsOpen > 0;
+  }
+
+  /** Bytes of spilled caches on the host. */
+  get spilledBytes(): number {
+    return this.#travel.spilledBytes;
+  }
+
+  /** What the choice between spilling and dropping rests on at present. */
+  get kvCosts(): KvCostSnapshot {
+    return this.#costs.snapshot;
   }
 
   add(request: SequenceRequest): void {
@@ -148,26 +159,53 @@ export class WebGpuEngine implements Engine {
     const sequence = this.#sequences.get(id);
     if (sequence === undefined) return;
     this.#finish(sequence, 'abort');
-    this.onUpdate(emptyUpdate(this.#version, [{ id, reason: 'abort' }]));
+    this.onUpdate(emptyUpdate(this.#sets.version, [{ id, reason: 'abort' }]));
   }
 
   nextStep(): Program | null {
     this.#checkHealthy();
-    if (this.#paused || this.#freeStaging.length === 0) return null;
-    if (this.#arrivedVersion !== null) this.#flip(this.#arrivedVersion);
-    if (this.#version < 0) return null;
+    if (this.#paused || this.#results.isFull) return null;
+    this.#sets.flip();
+    if (this.#sets.version < 0) return null;
+    // In one program, so that whoever returns gets one step further before it can be sent away again.
+    const caches = this.#travel.takeBack();
     const entries = this.#batcher.plan();
-    if (entries.length === 0) return null;
-    return this.#step(this.#tables.fill(entries));
+    return entries.length === 0 ? null : this.#opened(this.#step(entries, caches));
+  }
+
+  *warmUp(): Program {
+    assert(this.sequenceCount === 0, 'a warm-up of an engine that has sequences');
+    const { write, shape } = this.#tables.fill(warmUpBatch(this.options.contextTokensMax));
+    const { transformer, head } = this.#sets.current;
+    yield write;
+    yield* transformer.forward(shape, this.split);
+    yield* head.run(shape.samples.length, shape.filters, this.split);
+  }
+
+  leave(kv: KvOnPreempt): Program {
+    assert(!this.isMidStep, 'leave while a step is half done');
+    return this.#travel.leave(this.#paused ? { kind: 'held' } : kv);
+  }
+
+  comeBack(): void {
+    this.#batcher.limitBlocks(Infinity);
+  }
+
+  takeKvCounts(): KvCounts {
+    return this.#travel.takeCounts();
+  }
+
+  takeTokensRecomputed(): number {
+    return this.#batcher.takeRowsRepeated();
   }
 
   *loadWeights(weights: Buckets, version: number): Program {
-    yield* this.#receive((spare) => spare.upload(weights), version);
+    yield* this.#sets.receive((spare) => spare.upload(weights), version);
   }
 
   /** A new version by device-side copies from buffers on the same device: no byte crosses the host. */
   *copyWeights(source: WeightBuffers, version: number): Program {
-    yield* this.#receive((spare): Generator<CopyOp, void, void> => spare.copyFrom(source), version);
+    yield* this.#sets.receive((spare): Generator<CopyOp, void, void> => spare.copyFrom(source), version);
   }
 
   pause(): void {
@@ -175,7 +213,7 @@ export class WebGpuEngine implements Engine {
   }
 
   evict(): EvictedSequence[] {
-    assert(this.#inFlight.size === 0, 'evict while steps are in flight');
+    assert(this.stepsInFlight === 0, 'evict while steps are in flight');
     const evicted = [...this.#sequences.values()].map((sequence) => {
       this.#finish(sequence, 'abort');
       return { id: sequence.request.id, generated: sequence.generated };
@@ -184,76 +222,70 @@ export class WebGpuEngine implements Engine {
   }
 
   async settled(): Promise<void> {
-    while (this.#inFlight.size > 0) await Promise.all(this.#inFlight);
+    while (this.stepsInFlight > 0 || this.#travel.isBusy) {
+      await Promise.all([this.#results.settled(), this.#travel.settled()]);
+    }
     this.#checkHealthy();
   }
 
   destroy(): void {
-    assert(this.#inFlight.size === 0, 'destroy while steps are in flight');
+    assert(this.stepsInFlight === 0 && !this.#travel.isBusy, 'destroy while steps or caches are in flight');
     this.#paused = true;
     const { gpu } = this.kernels;
-    for (const set of this.#sets) set.weights.destroy();
-    for (const buffer of [...this.#buffers, ...this.#freeStaging]) gpu.destroyBuffer(buffer);
+    this.#sets.destroy();
+    for (const buffer of this.#buffers) gpu.destroyBuffer(buffer);
+    this.#results.destroy();
+    this.#travel.destroy();
     this.#tables.destroy();
     this.#kv.destroy();
     this.#activations.destroy();
     this.#headActivations.destroy();
   }
 
-  *#step(planned: ReturnType<StepTables['fill']>): Program {
-    const { write, shape } = planned;
-    const set = this.#sets[this.#active];
-    const version = this.#version;
+  /** Counts the program as open from now on, whenever it begins. */
+  #opened(program: Program): Program {
+    this.#programsOpen++;
+    const close = (): void => void this.#programsOpen--;
+    return (function* (): Program {
+      try {
+        yield* program;
+      } finally {
+        close();
+      }
+    })();
+  }
+
+  #step(entries: readonly BatchEntry[], caches: Program): Program {
+    const { write, shape } = this.#tables.fill(entries);
+    const prefillRows = entries.reduce((sum, { count }) => sum + (count > 1 ? count : 0), 0);
+    return this.#runStep(caches, write, shape, prefillRows);
+  }
+
+  *#runStep(caches: Program, write: WriteOp, shape: StepShape, prefillRows: number): Program {
+    yield* caches;
+    const { current: set, version } = this.#sets;
+    const work = joined(this.#workUnseen, { rows: shape.rows, prefillRows, beganMs: nowMs() });
     yield write;
     yield* set.transformer.forward(shape, this.split);
     const { samples } = shape;
+    this.#workUnseen = samples.length === 0 ? work : null;
     if (samples.length === 0) return;
     yield* set.head.run(samples.length, shape.filters, this.split);
-    const staging = this.#freeStaging.pop();
-    assert(staging !== undefined, 'no staging buffer for a step');
-    const bytes = samples.length * SAMPLED_WORDS * 4;
-    yield copyOp(this.#headActivations.sampled, staging, bytes);
-    yield {
-      kind: 'submitted',
-      call: () => this.#startReading({ shape, version, words: null }, staging, bytes),
-    };
+    yield* this.#results.read({ shape, version, work }, this.#headActivations.sampled);
   }
 
-  #startReading(step: StepInFlight, staging: GPUBuffer, bytes: number): void {
-    this.#uncommitted.push(step);
-    const reading = this.#read(step, staging, bytes)
-      .catch((error: unknown) => {
-        this.#failure ??= error instanceof Error ? error : new Error(errorText(error));
-      })
-      .finally(() => this.#inFlight.delete(reading));
-    this.#inFlight.add(reading);
-  }
-
-  async #read(step: StepInFlight, staging: GPUBuffer, bytes: number): Promise<void> {
-    await staging.mapAsync(GPUMapMode.READ, 0, bytes);
-    step.words = new Uint32Array(staging.getMappedRange(0, bytes).slice(0));
-    staging.unmap();
-    this.#freeStaging.push(staging);
-    // In the order of the steps, in whatever order the device tells of them.
-    for (let [next] = this.#uncommitted; next?.words != null; [next] = this.#uncommitted) {
-      this.#uncommitted.shift();
-      this.#commit(next, next.words);
-    }
-  }
-
-  #commit({ shape, version }: StepInFlight, words: Uint32Array<ArrayBuffer>): void {
+  #commit({ shape, version, work }: Step, words: Uint32Array<ArrayBuffer>): void {
+    this.#costs.observeStep(work, nowMs());
     const floats = new Float32Array(words.buffer);
     const rows: { sequence: Sequence; row: number }[] = [];
     const finished: { id: number; reason: FinishReason }[] = [];
     shape.samples.forEach((sequence, row) => {
-      const { token, logprob, rawLogprob, flags } = readSampled(words, floats, row);
-      if (sequence.finished !== null || (flags & FLAG_ALREADY_DONE) !== 0) return;
-      sequence.generated.tokenIds.push(token);
-      sequence.generated.logprobs.push(logprob);
-      sequence.generated.rawLogprobs.push(rawLogprob);
-      sequence.generated.versions.push(version);
+      const sampled = readSampled(words, floats, row);
+      sequence.drawsInFlight--;
+      if (sequence.finished !== null || (sampled.flags & FLAG_ALREADY_DONE) !== 0) return;
+      sequence.append(sampled, version);
       rows.push({ sequence, row });
-      const stopped = (flags & FLAG_STOPPED) !== 0;
+      const stopped = (sampled.flags & FLAG_STOPPED) !== 0;
       if (!stopped && sequence.generated.tokenIds.length < sequence.request.tokensMax) return;
       const reason = stopped ? 'stop' : 'length';
       this.#finish(sequence, reason);
@@ -271,37 +303,14 @@ export class WebGpuEngine implements Engine {
 
   #finish(sequence: Sequence, reason: FinishReason): void {
     this.#batcher.finish(sequence, reason);
+    this.#travel.forget(sequence);
     this.#sequences.delete(sequence.request.id);
   }
 
-  *#receive(fill: (spare: WeightBuffers) => Generator<Op, void, void>, version: number): Program {
-    assert(!this.#receiving, `version ${version} arrives while another is still on its way`);
-    assert(version >= this.version, `version ${version} arrives after ${this.version}`);
-    // A version that has arrived but is not in use yet is overwritten: only the newest matters.
-    this.#arrivedVersion = null;
-    this.#receiving = true;
-    try {
-      const spare = this.#sets[this.#active === 0 ? 1 : 0];
-      yield* fill(spare.weights);
-      this.#arrivedVersion = version;
-    } finally {
-      this.#receiving = false;
-    }
-  }
-
   #checkHealthy(): void {
-    if (this.#failure !== null) throw this.#failure;
+    this.#results.check();
+    this.#travel.check();
   }
-
-  #flip(version: number): void {
-    this.#active = this.#active === 0 ? 1 : 0;
-    this.#version = version;
-    this.#arrivedVersion = null;
-  }
-}
-
-function copyOp(source: GPUBuffer, target: GPUBuffer, bytes: number): CopyOp {
-  return { kind: 'copy', source, sourceOffset: 0, target, targetOffset: 0, bytes };
 }
 
 function emptyUpdate(version: number, finished: EngineUpdate['finished']): EngineUpdate {
@@ -312,5 +321,15 @@ function emptyUpdate(version: number, finished: EngineUpdate['finished']): Engin
     rawLogprobs: new Float32Array(),
     version,
     finished,
+  };
+}
+
+/** Both together, from the begin of the first on. */
+function joined(before: StepWork | null, { rows, prefillRows, beganMs }: StepWork): StepWork {
+  if (before === null) return { rows, prefillRows, beganMs };
+  return {
+    rows: before.rows + rows,
+    prefillRows: before.prefillRows + prefillRows,
+    beganMs: before.beganMs,
   };
 }

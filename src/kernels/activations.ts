@@ -9,7 +9,8 @@ export interface LayerActivations {
   readonly qkv: GPUBuffer;
   readonly q: GPUBuffer;
   readonly attention: GPUBuffer;
-  readonly logsumexp: GPUBuffer;
+  /** (largest score, Σ exp(score − largest)) of each (row, head). */
+  readonly softmax: GPUBuffer;
   /** Residual stream between attention and MLP. */
   readonly middle: GPUBuffer;
   readonly normed2: GPUBuffer;
@@ -58,7 +59,7 @@ export class Activations {
       qkv: make('qkv', queryColumns + 2 * config.kvHeads * config.headDim),
       q: make('q', queryColumns),
       attention: make('attention', queryColumns),
-      logsumexp: make('logsumexp', config.heads),
+      softmax: make('softmax', 2 * config.heads),
       middle: make('middle', config.hiddenSize),
       normed2: make('normed2', config.hiddenSize),
       scale2: make('scale2', 1),

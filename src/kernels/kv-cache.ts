@@ -16,6 +16,8 @@ export function blocksFor(tokens: number): number {
 export class KvCache {
   readonly keys: readonly GPUBuffer[];
   readonly values: readonly GPUBuffer[];
+  /** Bytes of one layer's keys (or values) in one block. */
+  readonly blockBytes: number;
 
   constructor(
     private readonly gpu: Gpu,
@@ -23,13 +25,19 @@ export class KvCache {
     readonly blocks: number,
     label: string,
   ) {
-    const bytes = blocks * kvBlockBytes(config);
+    this.blockBytes = kvBlockBytes(config);
+    const bytes = blocks * this.blockBytes;
     const make = (what: string) =>
       Array.from({ length: config.layers }, (_, layer) =>
         gpu.createStorage(`${label} ${what} ${layer}`, bytes),
       );
     this.keys = make('keys');
     this.values = make('values');
+  }
+
+  /** Bytes of one block in all layers, keys and values. */
+  get bytesPerBlock(): number {
+    return (this.keys.length + this.values.length) * this.blockBytes;
   }
 
   destroy(): void {

@@ -3,8 +3,8 @@ import type { BufferSlice, DispatchOp } from '../gpu/ops.js';
 import { at } from '../lib/assert.js';
 import type { ModelConfig } from '../model/config.js';
 import type { Bound, Kernels } from './kernels.js';
-import { cut, Matmul, THREADS, type Splitter } from './launch.js';
-import { laneGroups, lanesFor } from './transformer.js';
+import { cut, cutBoth, Matmul, type Splitter } from './launch.js';
+import { laneGroups, laneRows, lanesFor, normRows } from './transformer.js';
 import type { WeightBuffers } from './weight-buffers.js';
 
 /** Logits are made for a stretch of rows at a time, so that a big vocabulary does not need a big buffer. */
@@ -108,13 +108,12 @@ export class OutputHead {
 
   /** Norm once; then for each stretch of rows make logits and draw or score. `filters` joins those of all rows. */
   *run(rows: number, filters: number, split: Splitter): Generator<DispatchOp, void, void> {
-    yield this.norm(rows);
+    yield* this.norm(rows, split);
     for (const [start, count] of this.stretches(rows)) yield* this.stretch(start, count, filters, split);
   }
 
-  norm(rows: number): DispatchOp {
-    const { hiddenSize: hidden, rmsNormEps: eps } = this.config;
-    return this.#norm.dispatch({ rows, hidden, eps }, [laneGroups(rows, hidden), 1, 1], rows * hidden);
+  norm(rows: number, split: Splitter): Generator<DispatchOp, void, void> {
+    return normRows(this.#norm, rows, this.config, split);
   }
 
   /** [start, count] of the rows whose logits are held together. */
@@ -131,16 +130,68 @@ export class OutputHead {
   ): Generator<DispatchOp, void, void> {
     const { hiddenSize: hidden, vocabSize: vocabulary } = this.config;
     yield* this.#logits.run({ rows: count, inner: hidden, columns: vocabulary, xStart: start }, split);
-    const passes = 3 + (filters & USES_TOP_K ? 32 : 0) + (filters & USES_TOP_P ? 33 : 0);
-    const rowWork = vocabulary * passes;
-    const rowsPerGroup = THREADS / lanesFor(vocabulary);
-    for (const [from, rows] of cut(count, rowsPerGroup, split.pieces(this.#sample.kernel, count * rowWork))) {
+    yield* this.#draw(start, count, filters, split);
+  }
+
+  *#draw(start: number, count: number, filters: number, split: Splitter): Generator<DispatchOp, void, void> {
+    const { vocabSize: vocabulary } = this.config;
+    const wanted = split.pieces(this.#sample.kernel, count * vocabulary * samplePasses(filters).length);
+    for (const { from, rows, passStart, passEnd, passes } of cutDraw(count, vocabulary, filters, wanted)) {
       yield this.#sample.dispatch(
-        { rows, vocabulary, filters, row_start: start + from, logits_start: from },
+        {
+          rows,
+          vocabulary,
+          filters,
+          row_start: start + from,
+          logits_start: from,
+          pass_start: passStart,
+          pass_end: passEnd,
+        },
         [laneGroups(rows, vocabulary), 1, 1],
-        rows * rowWork,
+        rows * vocabulary * passes,
       );
     }
+  }
+}
+
+/** The sampling kernel's passes over the vocabulary, as lib/distribution.wgsl numbers them. */
+const PASS_TOP_K = 1;
+const PASS_MASS = 33;
+const PASS_DRAW = 66;
+const PASS_END = 67;
+
+/** The passes that these filters make it take. */
+function samplePasses(filters: number): readonly number[] {
+  const all = Array.from({ length: PASS_END }, (_, pass) => pass);
+  return all.filter((pass) => {
+    if (pass >= PASS_TOP_K && pass < PASS_MASS) return (filters & USES_TOP_K) !== 0;
+    if (pass >= PASS_MASS && pass < PASS_DRAW) return (filters & USES_TOP_P) !== 0;
+    return true;
+  });
+}
+
+/** Part of the draws of some rows: of `rows` rows from `from` on, passes passStart … passEnd, `passes` of them taken. */
+export interface DrawPiece {
+  readonly from: number;
+  readonly rows: number;
+  readonly passStart: number;
+  readonly passEnd: number;
+  readonly passes: number;
+}
+
+/** Draws of `count` rows cut along the rows first, then along the passes over the vocabulary that one row takes. */
+export function* cutDraw(
+  count: number,
+  vocabulary: number,
+  filters: number,
+  pieces: number,
+): Generator<DrawPiece, void, void> {
+  const taken = samplePasses(filters);
+  const byRows = { total: count, unit: laneRows(vocabulary) };
+  const byPasses = { total: taken.length, unit: 1 };
+  for (const [[from, rows], [first, passes]] of cutBoth(byRows, byPasses, pieces)) {
+    const passEnd = taken[first + passes] ?? PASS_END;
+    yield { from, rows, passStart: at(taken, first), passEnd, passes };
   }
 }
 

@@ -2,9 +2,10 @@ import type { BufferSlice, DispatchOp } from '../gpu/ops.js';
 import { at } from '../lib/assert.js';
 import type { ModelConfig } from '../model/config.js';
 import type { Activations } from './activations.js';
+import { AttentionCut } from './attention-cut.js';
 import type { Bound, Kernels } from './kernels.js';
 import type { KvCache } from './kv-cache.js';
-import { cut, groups, Matmul, type Splitter } from './launch.js';
+import { groups, inPieces, Matmul, THREADS, type Splitter } from './launch.js';
 import type { WeightBuffers } from './weight-buffers.js';
 
 /** Rows of 8 lanes for short vectors, 64 for long ones: a function of the length alone, so bits never change. */
@@ -12,9 +13,14 @@ export function lanesFor(length: number): 8 | 64 {
   return length <= 512 ? 8 : 64;
 }
 
-/** Workgroups of a kernel that gives `lanesFor(length)` threads to each row. */
+/** Rows that share a workgroup in a kernel that gives `lanesFor(length)` threads to each. */
+export function laneRows(length: number): number {
+  return THREADS / lanesFor(length);
+}
+
+/** Workgroups of such a kernel. */
 export function laneGroups(rows: number, length: number): number {
-  return Math.ceil(rows / (64 / lanesFor(length)));
+  return Math.ceil(rows / laneRows(length));
 }
 
 /** What a ragged batch hands to the forward pass, in device buffers. */
@@ -30,10 +36,10 @@ export interface BatchInputs {
   readonly angles: GPUBuffer;
 }
 
-/** Size of one batch; `contextTokens` is Σ (position + 1) over its rows, which is what attention costs. */
+/** Size of one batch; `contexts` is position + 1 of each of its rows, which is what attention costs. */
 export interface BatchSize {
   readonly rows: number;
-  readonly contextTokens: number;
+  readonly contexts: ArrayLike<number>;
 }
 
 interface LayerKernels {
@@ -114,7 +120,7 @@ export class Transformer {
         ...cache,
         q: a.q,
         out: a.attention,
-        logsumexp: a.logsumexp,
+        softmax: a.softmax,
       }),
       out: new Matmul(kernels, 'matmul_nn', {
         x: a.attention,
@@ -131,58 +137,76 @@ export class Transformer {
 
   /** From the row table to the residual stream after the last layer; keys and values are written on the way. */
   *forward(batch: BatchSize, split: Splitter): Generator<DispatchOp, void, void> {
-    const { hiddenSize } = this.config;
+    const { hiddenSize: hidden } = this.config;
     const { rows } = batch;
-    yield this.#embed.dispatch(
-      { rows, hidden: hiddenSize },
-      [groups(hiddenSize), rows, 1],
-      rows * hiddenSize,
-    );
-    for (const layer of this.#layers) yield* this.#forwardLayer(layer, batch, split);
+    const attention = new AttentionCut(batch.contexts);
+    yield* inPieces(this.#embed, { count: rows, workEach: hidden }, split, (row_start, count) => ({
+      params: { hidden, row_start },
+      grid: [groups(hidden), count, 1],
+    }));
+    for (const layer of this.#layers) yield* this.#forwardLayer(layer, rows, attention, split);
   }
 
-  *#forwardLayer(layer: LayerKernels, batch: BatchSize, split: Splitter): Generator<DispatchOp, void, void> {
-    const {
-      hiddenSize: hidden,
-      intermediateSize: inner,
-      heads,
-      kvHeads,
-      headDim,
-      rmsNormEps: eps,
-    } = this.config;
-    const { rows } = batch;
-    const blocks_per_slot = this.parts.inputs.blocksPerSlot;
+  *#forwardLayer(
+    layer: LayerKernels,
+    rows: number,
+    attention: AttentionCut,
+    split: Splitter,
+  ): Generator<DispatchOp, void, void> {
+    const { hiddenSize: hidden, intermediateSize: inner, heads, kvHeads, headDim } = this.config;
     const queryColumns = heads * headDim;
     const qkvColumns = queryColumns + 2 * kvHeads * headDim;
-    const norm = (bound: Bound<'rmsnorm_row'>) =>
-      bound.dispatch({ rows, hidden, eps }, [laneGroups(rows, hidden), 1, 1], rows * hidden);
-
-    yield norm(layer.norm1);
+    yield* normRows(layer.norm1, rows, this.config, split);
     yield* layer.qkv.run({ rows, inner: hidden, columns: qkvColumns }, split);
-    yield layer.rope.dispatch(
-      { rows, heads, kv_heads: kvHeads, blocks_per_slot },
-      [groups(qkvColumns / 2), rows, 1],
-      rows * qkvColumns,
-    );
-    const work = batch.contextTokens * queryColumns;
-    for (const [start, count] of cut(rows, 1, split.pieces(layer.attention.kernel, work))) {
-      yield layer.attention.dispatch(
-        {
-          heads,
-          kv_heads: kvHeads,
-          blocks_per_slot,
-          scale: 1 / Math.sqrt(headDim),
-          row_start: start,
-          row_end: start + count,
-        },
-        [groups(count * heads), 1, 1],
-        (work * count) / rows,
-      );
-    }
+    yield* inPieces(layer.rope, { count: rows, workEach: qkvColumns }, split, (row_start, count) => ({
+      params: { heads, kv_heads: kvHeads, blocks_per_slot: this.parts.inputs.blocksPerSlot, row_start },
+      grid: [groups(qkvColumns / 2), count, 1],
+    }));
+    yield* this.#attend(layer.attention, attention, split);
     yield* layer.out.run({ rows, inner: queryColumns, columns: hidden }, split);
-    yield norm(layer.norm2);
+    yield* normRows(layer.norm2, rows, this.config, split);
     yield* layer.gateUp.run({ rows, inner: hidden, columns: 2 * inner }, split);
-    yield layer.gate.dispatch({ rows, inner }, [groups(inner), rows, 1], rows * inner);
+    yield* inPieces(layer.gate, { count: rows, workEach: inner }, split, (row_start, count) => ({
+      params: { inner, row_start },
+      grid: [groups(inner), count, 1],
+    }));
     yield* layer.down.run({ rows, inner, columns: hidden }, split);
   }
+
+  *#attend(
+    bound: Bound<'attention_paged'>,
+    attention: AttentionCut,
+    split: Splitter,
+  ): Generator<DispatchOp, void, void> {
+    const { heads, kvHeads, headDim } = this.config;
+    const params = {
+      heads,
+      kv_heads: kvHeads,
+      blocks_per_slot: this.parts.inputs.blocksPerSlot,
+      scale: 1 / Math.sqrt(headDim),
+    };
+    const columns = heads * headDim;
+    for (const piece of attention.into(split.pieces(bound.kernel, attention.keys * columns))) {
+      const { rowStart, rowEnd, keyStart, keyEnd, keys } = piece;
+      yield bound.dispatch(
+        { ...params, row_start: rowStart, row_end: rowEnd, key_start: keyStart, key_end: keyEnd },
+        [groups((rowEnd - rowStart) * heads), 1, 1],
+        keys * columns,
+      );
+    }
+  }
+}
+
+/** Root-mean-square norm of each row. */
+export function normRows(
+  bound: Bound<'rmsnorm_row'>,
+  rows: number,
+  { hiddenSize: hidden, rmsNormEps: eps }: ModelConfig,
+  split: Splitter,
+): Generator<DispatchOp, void, void> {
+  const work = { count: rows, unit: laneRows(hidden), workEach: hidden };
+  return inPieces(bound, work, split, (row_start, count) => ({
+    params: { hidden, eps, row_start, row_end: row_start + count },
+    grid: [laneGroups(count, hidden), 1, 1],
+  }));
 }

@@ -10,13 +10,15 @@ const BLEND = 0.2;
 /** A measurement counts as at most so many times what was expected: a thread that had to wait is no slow kernel. */
 const SURPRISE_MAX = 2;
 /** Weight of a finished slice in the running ratio, and the most it counts as: slices are many and noisy. */
-const SLICE_BLEND = 0.1;
-const SLICE_SURPRISE_MAX = 8;
+const SLICE_BLEND = 0.15;
+const SLICE_SURPRISE_MAX = 5;
 const SLICE_SCALE_MIN = 0.25;
 const SLICE_SCALE_MAX = 8;
 /** No dispatch counts as shorter than this: what a coarse clock calls nothing still takes some time. */
 const DISPATCH_US_MIN = 1;
 const PIECES_MAX = 65_536;
+/** Shorter pieces would be little but the fixed cost of a dispatch. */
+const PIECE_US_MIN = 2 * UNSEEN_FIXED_US;
 /** The next number of pieces to try is at least so many times the last. */
 const PIECES_GROWTH = 1.25;
 
@@ -24,6 +26,10 @@ interface Timing {
   work: number;
   us: number;
   count: number;
+  /** It is to be timed once more. */
+  isDoubted: boolean;
+  /** Shortest ever, the first left out. */
+  fastestUs: number;
 }
 
 /**
@@ -35,9 +41,9 @@ interface Timing {
 export class CostModel implements Splitter {
   readonly #timings = new Map<string, Map<number, Timing>>();
   #sliceScale = 1;
-  #largestUs = 0;
 
-  constructor(private readonly sliceBudgetUs: number) {}
+  /** `sliceBudgetUs` may change as budgets do: what is cut from then on is cut for it. */
+  constructor(public sliceBudgetUs: number) {}
 
   /** Predicted device time of one op in µs, the machine's present speed included. */
   predictUs(op: Op): number {
@@ -61,7 +67,7 @@ export class CostModel implements Splitter {
    * more than that, only as many as still make the pieces shorter.
    */
   pieces(kernel: string, work: number): number {
-    const wantedUs = this.sliceBudgetUs / 2;
+    const wantedUs = Math.max(PIECE_US_MIN, this.sliceBudgetUs / 2);
     let best = 1;
     let bestUs = this.#predictUs(kernel, work);
     for (let pieces = 1, us = bestUs; us > wantedUs && pieces < PIECES_MAX;) {
@@ -75,27 +81,40 @@ export class CostModel implements Splitter {
   /** True while too little is known of the kernel at about this size: it is worth timing. */
   isNew(op: DispatchOp): boolean {
     const known = this.#timings.get(op.kernel)?.get(sizeClass(op.work));
-    return known === undefined || known.count < 2;
+    return known === undefined || known.count < 2 || known.isDoubted;
   }
 
-  /** A dispatch and the device time it took; `yields` when it was of a resident that others may have to wait for. */
-  observe(op: DispatchOp, measuredUs: number, yields = true): void {
+  /** The shortest time a dispatch of about this size was ever seen to take, in µs; 0 when none was. */
+  fastestUs(op: DispatchOp): number {
+    const us = this.#timings.get(op.kernel)?.get(sizeClass(op.work))?.fastestUs ?? Infinity;
+    return us === Infinity ? 0 : us;
+  }
+
+  /** Counts the kernel as new at about this size: what is known of it holds until it has been timed once more. */
+  timeAgain(op: DispatchOp): void {
+    const known = this.#timings.get(op.kernel)?.get(sizeClass(op.work));
+    if (known !== undefined) known.isDoubted = true;
+  }
+
+  /** A dispatch and the device time it took. */
+  observe(op: DispatchOp, measuredUs: number): void {
     const us = Math.max(DISPATCH_US_MIN, measuredUs);
     let classes = this.#timings.get(op.kernel);
     if (classes === undefined) this.#timings.set(op.kernel, (classes = new Map<number, Timing>()));
     const known = classes.get(sizeClass(op.work));
     if (known === undefined) {
-      classes.set(sizeClass(op.work), { work: op.work, us, count: 1 });
+      classes.set(sizeClass(op.work), { work: op.work, us, count: 1, isDoubted: false, fastestUs: Infinity });
       return;
     }
     known.count++;
+    known.isDoubted = false;
+    known.fastestUs = Math.min(known.fastestUs, us);
     // In some drivers the first timing includes the kernel's compilation: it only holds the place of the second.
     const isFirst = known.count === 2;
     const blend = isFirst ? 1 : BLEND;
     const believedUs = isFirst ? us : Math.min(us, SURPRISE_MAX * known.us);
     known.us += blend * (believedUs - known.us);
     known.work += blend * (op.work - known.work);
-    if (yields) this.#largestUs = Math.max(this.#largestUs, us);
   }
 
   /**
@@ -109,11 +128,6 @@ export class CostModel implements Splitter {
     this.#sliceScale = Math.min(SLICE_SCALE_MAX, Math.max(SLICE_SCALE_MIN, blended));
   }
 
-  /** Longest single dispatch of a resident that yields, as timestamps saw it, in µs. */
-  get largestDispatchUs(): number {
-    return this.#largestUs;
-  }
-
   #predictUs(kernel: string, work: number): number {
     return this.#kernelUs(kernel, work) * this.#sliceScale;
   }
@@ -122,10 +136,12 @@ export class CostModel implements Splitter {
     const classes = this.#timings.get(kernel);
     if (classes === undefined) return UNSEEN_FIXED_US + work / UNSEEN_WORK_PER_US;
     const wanted = sizeClass(work);
+    // A first timing may be a compilation's: it counts only where there is nothing else.
+    const isKnown = [...classes.values()].some(({ count }) => count > 1);
     let nearest: Timing | null = null;
     let distance = Infinity;
     for (const [size, timing] of classes) {
-      if (Math.abs(size - wanted) >= distance) continue;
+      if (Math.abs(size - wanted) >= distance || (isKnown && timing.count === 1)) continue;
       distance = Math.abs(size - wanted);
       nearest = timing;
     }

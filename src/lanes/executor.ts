@@ -1,35 +1,34 @@
 import type { Gpu } from '../gpu/device.js';
-import type { DispatchOp, Op, Program } from '../gpu/ops.js';
-import { assert } from '../lib/assert.js';
+import type { Op } from '../gpu/ops.js';
+import { assert, at } from '../lib/assert.js';
 import { nowMs } from '../lib/clock.js';
-import { errorText } from '../lib/errors.js';
-import type { SliceRecord } from '../telemetry/records.js';
+import { toError } from '../lib/errors.js';
+import type { SliceRecord, StarvationRecord } from '../telemetry/records.js';
 import type { CostModel } from './cost-model.js';
 import type { Doorbell } from './doorbell.js';
-import { InFlight, learnFrom, type Slice, sliceRecord } from './in-flight.js';
+import { Entry } from './entry.js';
+import { GenerationFloor } from './generation-floor.js';
+import { type DoneSlice, InFlight, learnFrom, type Slice, sliceRecord } from './in-flight.js';
+import { Naps } from './naps.js';
+import { Pace } from './pace.js';
 import type { PreemptionLog } from './preemption-log.js';
+import { PreemptionWatch } from './preemption-watch.js';
 import type { Resident } from './resident.js';
+import type { ExecutorBudgets, LaneSettings } from './settings.js';
+import { SliceFiller } from './slice-filler.js';
 import { SliceLog } from './slice-log.js';
-import { type OnBegun, SliceTimer } from './slice-timer.js';
+import { SliceTimer } from './slice-timer.js';
 
-export interface ExecutorBudgets {
-  /** Predicted µs of one slice at most (one longer dispatch is a slice of its own). */
-  readonly sliceUs: number;
-  /** Predicted µs submitted and unfinished at most. */
-  readonly inFlightUs: number;
+/** Slices of whom nobody outranks: as long as keeps the host out of the way, and the device within reach of `stop`. */
+const URGENT_SLICE_US = 5000;
+
+/** What an executor tells of its time since it last did. */
+export interface ExecutorRecords {
+  readonly slices: SliceRecord[];
+  readonly slicesDropped: number;
+  readonly starved: StarvationRecord[];
+  readonly hintIdleMs: number;
 }
-
-interface Entry {
-  readonly resident: Resident;
-  program: Program | null;
-  /** Pulled from the program, not yet encoded: it did not fit the slice before. */
-  held: Op | null;
-}
-
-/** Sleeping shorter than this costs more than the spinning it saves. */
-const NAP_MS_MIN = 0.3;
-const NAP_MS_MAX = 50;
-const NAP_SHARE = 0.8;
 
 /**
  * Runs the residents of one device by priority, a slice at a time. Nothing submitted can be recalled, so how long
@@ -38,14 +37,19 @@ const NAP_SHARE = 0.8;
  * flight, and that is all it waits for. (The idea of bounding the commands in flight is XSched's, OSDI 2025.)
  */
 export class Executor {
+  /** Most urgent first. */
   readonly #entries: Entry[] = [];
   readonly #inFlight = new InFlight();
   readonly #log = new SliceLog();
   readonly #timer: SliceTimer;
-  /** The engine's last slice that a preemption has to wait for. */
-  #yieldsWith: Slice | null = null;
-  /** Waits for the first dispatch after a preemption. */
-  #onTrainerBegun: OnBegun | null = null;
+  readonly #filler: SliceFiller;
+  readonly #pace: Pace;
+  readonly #floor: GenerationFloor;
+  readonly #watch: PreemptionWatch;
+  readonly #naps = new Naps();
+  #budgets: ExecutorBudgets;
+  #hintIdleMs = 0;
+  #idleSinceMs: number | null = null;
   #stopping = false;
   #failure: Error | null = null;
   #signalled = false;
@@ -55,17 +59,31 @@ export class Executor {
   constructor(
     private readonly gpu: Gpu,
     private readonly lane: number,
-    private readonly budgets: ExecutorBudgets,
+    settings: LaneSettings,
     private readonly cost: CostModel,
-    private readonly preemptions: PreemptionLog,
+    preemptions: PreemptionLog,
     /** Ends a nap when a message is posted to this thread; null where nobody naps. */
     private readonly doorbell: Doorbell | null,
+    /** Somebody who outranks others has nothing more to do. */
+    private readonly onReleased: (resident: Resident) => void = () => undefined,
   ) {
     this.#timer = new SliceTimer(gpu, cost, (error) => this.#fail(error));
+    this.#filler = new SliceFiller(gpu, cost, this.#timer);
+    this.#budgets = settings.budgets;
+    this.#pace = new Pace(settings.budgets, cost);
+    this.#floor = new GenerationFloor(lane, settings.generationFloor);
+    this.#watch = new PreemptionWatch(preemptions);
+  }
+
+  configure({ budgets, generationFloor }: LaneSettings): void {
+    this.#budgets = budgets;
+    this.#pace.configure(budgets);
+    this.#floor.configure(generationFloor);
+    this.wake();
   }
 
   addResident(resident: Resident): void {
-    this.#entries.push({ resident, program: null, held: null });
+    this.#entries.push(new Entry(resident));
     this.#entries.sort((a, b) => a.resident.priority - b.resident.priority);
     this.wake();
   }
@@ -81,7 +99,12 @@ export class Executor {
   /** True while the resident has a program half done or slices in flight. */
   isBusy(resident: Resident): boolean {
     const entry = this.#entries.find((candidate) => candidate.resident === resident);
-    return entry?.program != null || this.#inFlight.lastOf(resident) !== null;
+    return entry?.isHalfDone === true || this.#inFlight.lastOf(resident) !== null;
+  }
+
+  /** Longest single dispatch lately submitted of a resident that yields, in predicted µs. */
+  get largestDispatchUs(): number {
+    return this.#pace.largestUs;
   }
 
   /** There may be new work, or a reason to stop. */
@@ -91,22 +114,41 @@ export class Executor {
     this.#waiter = null;
   }
 
-  /**
-   * The trainer has new work since `requestedMs`: opens a preemption, unless the engine has nothing to do or the
-   * trainer holds the device already.
-   */
-  request(stage: string, requestedMs: number, engineHasWork: boolean): void {
-    const engine = this.#entries.find((entry) => entry.resident.kind === 'engine');
-    if (engine !== undefined) {
-      const last = this.#inFlight.lastOf(engine.resident);
-      const waits = !this.#trainerIsBusy() && (engine.program !== null || engineHasWork);
-      const yieldedMs = last === null ? nowMs() : null;
-      if (last !== null || waits) {
-        const onBegun = this.preemptions.request(engine.resident.job, stage, requestedMs, yieldedMs);
-        if (onBegun !== null) [this.#yieldsWith, this.#onTrainerBegun] = [last, onBegun];
-      }
-    }
+  /** A stage will want the device at about `expectedMs`: until it does, or `untilMs`, little is kept in flight. */
+  hint(expectedMs: number, untilMs: number): void {
+    this.#pace.hint(expectedMs, untilMs);
     this.wake();
+  }
+
+  /** `asker` has new work since `requestedMs`: opens a preemption if anybody less urgent is in its way. */
+  request(asker: Resident, stage: string, requestedMs: number, detectedMs = nowMs()): void {
+    this.#pace.endHint();
+    this.wake();
+    if (this.isBusy(asker)) return;
+    const request = { asker, stage, requestedMs, detectedMs };
+    const lower = this.#entries.filter(({ resident }) => resident.priority > asker.priority);
+    const running = lower.find(({ resident }) => this.#inFlight.lastOf(resident) !== null);
+    const yielding = running ?? lower.find((entry) => entry.hasWork);
+    if (yielding === undefined) {
+      this.#watch.undisturbed(request, nowMs);
+      return;
+    }
+    const { resident, phase } = yielding;
+    const yields = { resident, phase, budgetMs: this.#pace.lawMs, leaves: yielding.isLeaving };
+    this.#watch.request(request, yields, this.#inFlight);
+  }
+
+  /**
+   * From now on the resident goes first, whoever outranks it: it finishes its step and then what it was given to do
+   * before it yields. Call the function returned when the last op of that is submitted.
+   */
+  leave(resident: Resident): () => void {
+    const entry = this.#entries.find((candidate) => candidate.resident === resident);
+    assert(entry !== undefined, 'leave by a stranger');
+    entry.isLeaving = true;
+    return () => {
+      entry.isLeaving = false;
+    };
   }
 
   /** Works until `stop`; rejects when the device refuses a command or a program throws. */
@@ -117,8 +159,7 @@ export class Executor {
         if (this.#failure !== null) throw this.#failure;
         this.gpu.assertHealthy();
         if (!this.#stopping && this.#submitSlice()) continue;
-        this.#nap();
-        await this.#signal();
+        await this.#wait();
       }
       await this.#timer.settled();
     } catch (error) {
@@ -130,18 +171,17 @@ export class Executor {
   /** Ends `run` once everything in flight has finished. Programs half done are abandoned. */
   stop(): void {
     this.#stopping = true;
-    for (const entry of this.#entries) {
-      entry.program?.return();
-      entry.program = null;
-      entry.held = null;
-    }
+    for (const entry of this.#entries) entry.abandon();
     this.#checkIdle();
     this.wake();
   }
 
-  /** Slices finished since the last call. */
-  takeSlices(): { slices: SliceRecord[]; dropped: number } {
-    return this.#log.take();
+  /** What happened since the last call. */
+  takeRecords(): ExecutorRecords {
+    const { slices, dropped: slicesDropped } = this.#log.take();
+    const hintIdleMs = this.#hintIdleMs;
+    this.#hintIdleMs = 0;
+    return { slices, slicesDropped, starved: this.#floor.take(), hintIdleMs };
   }
 
   /**
@@ -158,59 +198,78 @@ export class Executor {
     }
   }
 
-  /** Submits one slice of the most urgent resident with work; false when there is none or no room in flight. */
+  /** Resolves when every timing asked for so far is in. */
+  timed(): Promise<void> {
+    return this.#timer.settled();
+  }
+
+  /** Submits one slice of whoever is next; false when nobody has work or there is no room in flight. */
   #submitSlice(): boolean {
-    const entry = this.#mostUrgent();
+    const entry = this.#next();
     if (entry === null) return false;
-    const first = this.#peek(entry);
-    if (first === null) return true;
-    const roomUs = Math.min(this.budgets.sliceUs, this.budgets.inFlightUs - this.#inFlight.predictedUs);
-    if (this.#inFlight.count > 0 && this.cost.predictUs(first) > roomUs) return false;
-    this.#encode(entry, first, roomUs);
+    const first = entry.peek();
+    if (first === null) {
+      this.#checkIdle();
+      return true;
+    }
+    const { sliceUs, inFlightUs } = this.#limits(entry);
+    const roomUs = inFlightUs - this.#inFlight.takenUs(nowMs());
+    const mayQueue = this.#mayQueueBehind(entry);
+    if (this.#inFlight.count > 0 && !mayQueue && this.cost.predictUs(first) > roomUs) return false;
+    this.#submit(entry, first, mayQueue ? sliceUs : Math.min(sliceUs, roomUs));
     return true;
   }
 
-  #mostUrgent(): Entry | null {
-    for (const entry of this.#entries) {
-      entry.program ??= entry.resident.next();
-      if (entry.program !== null) return entry;
+  /** The most urgent entry that has a program; or generation, when it is owed its first op's time. */
+  #next(): Entry | null {
+    const leaving = this.#entries.find((entry) => entry.isLeaving && entry.begin());
+    if (leaving !== undefined) return leaving;
+    const urgent = this.#entries.find((entry) => entry.begin()) ?? null;
+    const generation = this.#entries.find(({ resident }) => resident.kind === 'engine');
+    if (urgent === null || urgent === generation || generation?.hasWork !== true) {
+      this.#floor.rests(nowMs());
+      return urgent;
     }
-    return null;
+    if (this.#floor.owedUs > 0 && generation.begin()) {
+      const first = generation.peek();
+      if (first === null || this.cost.predictUs(first) <= this.#floor.owedUs) return generation;
+    }
+    this.#floor.waits(generation.resident.job, nowMs());
+    return urgent;
   }
 
-  /** The entry's next op without consuming it; null, and the program forgotten, at its end. */
-  #peek(entry: Entry): Op | null {
-    if (entry.held !== null) return entry.held;
-    const step = entry.program?.next();
-    if (step === undefined || step.done === true) {
-      entry.program = null;
-      this.#checkIdle();
-      return null;
-    }
-    entry.held = step.value;
-    return entry.held;
+  /** Who may have to yield is held to what experience allows; for who never does, long slices cost nobody anything. */
+  #limits({ resident }: Entry): ExecutorBudgets {
+    if (this.#yields(resident)) return this.#pace.limits(nowMs());
+    const { sliceUs, inFlightUs } = this.#budgets;
+    return {
+      sliceUs: Math.max(sliceUs, URGENT_SLICE_US),
+      inFlightUs: Math.max(inFlightUs, 2 * URGENT_SLICE_US),
+    };
   }
 
-  /** Submits ops from `first` on for as long as they are predicted to fit; the first one always goes. */
-  #encode(entry: Entry, first: Op, roomUs: number): void {
-    const yields = entry.resident.kind === 'engine';
-    const onBegun = yields ? null : this.#onTrainerBegun;
-    const { encoder, timed, submit } = this.#timer.begin({ isNew: this.#isNew(first), yields, onBegun });
-    const dispatches: DispatchOp[] = [];
-    let predictedUs = 0;
-    for (let op: Op | null = first; op !== null; op = this.#peek(entry)) {
-      const us = this.cost.predictUs(op);
-      const fits = op === first || us === 0 || predictedUs + us <= roomUs;
-      if (!fits || !encoder.accepts(op)) break;
-      if (dispatches.length > 0 && !timed && this.#wantsOwnSlice(op, dispatches)) break;
-      encoder.add(op);
-      if (op.kind === 'dispatch') dispatches.push(op);
-      predictedUs += us;
-      entry.held = null;
-    }
-    submit(dispatches);
-    if (onBegun !== null && dispatches.length > 0) this.#onTrainerBegun = null;
-    const slice = { resident: entry.resident, predictedUs, submittedMs: nowMs(), dispatches, timed };
+  #yields(resident: Resident): boolean {
+    return resident.priority > at(this.#entries, 0).resident.priority;
+  }
+
+  /**
+   * Whom nobody outranks may put a first slice behind what others have in flight, however much that is: nobody will
+   * have to wait for it, and the device need not stand still until the host has heard that it is free.
+   */
+  #mayQueueBehind({ resident }: Entry): boolean {
+    return !this.#yields(resident) && this.#inFlight.lastOf(resident) === null;
+  }
+
+  #submit(entry: Entry, first: Op, roomUs: number): void {
+    // Its last op may end the leaving.
+    const { resident, isLeaving } = entry;
+    const onBegun = this.#watch.onBegun(resident);
+    const slice = this.#filler.submit(entry, first, roomUs, onBegun);
+    this.#countIdle(slice);
+    if (onBegun !== null && slice.dispatches.length > 0) this.#watch.begun();
+    if (isLeaving) this.#watch.submitted(slice);
+    if (this.#yields(resident)) this.#pace.submitted(slice.longest?.us ?? 0);
+    if (resident.kind === 'engine') this.#floor.ran(slice.predictedUs, slice.submittedMs);
     this.#inFlight.add(slice);
     void this.gpu.device.queue
       .onSubmittedWorkDone()
@@ -218,27 +277,51 @@ export class Executor {
       .catch((error: unknown) => this.#fail(error));
   }
 
-  #isNew(op: Op): boolean {
-    return op.kind === 'dispatch' && this.cost.isNew(op);
+  /** The device stands still, for want of a slice that a hint did not let be queued behind the last one. */
+  #noteIdle(finishedMs: number): void {
+    const couldRun = this.#entries.some((entry) => entry.isHalfDone && this.#yields(entry.resident));
+    const isIdle = this.#inFlight.count === 0 && couldRun && this.#pace.isShallow(finishedMs);
+    this.#idleSinceMs = isIdle ? finishedMs : null;
   }
 
-  /** A new kernel begins a slice, so that it is timed soon; without timestamps that slice holds nothing else. */
-  #wantsOwnSlice(op: Op, before: readonly DispatchOp[]): boolean {
-    if (op.kind === 'submitted') return false;
-    if (this.gpu.hasTimestamps) return this.#timer.ready && this.#isNew(op);
-    return this.#isNew(op) || before.some((earlier) => this.cost.isNew(earlier));
+  #countIdle({ resident, submittedMs }: Slice): void {
+    if (this.#idleSinceMs !== null && this.#yields(resident))
+      this.#hintIdleMs += submittedMs - this.#idleSinceMs;
+    this.#idleSinceMs = null;
   }
 
   #finished(last: Slice): void {
     const finishedMs = nowMs();
+    // What outranks a slice and lies before it makes it stay longer, and is not its fault.
+    const urgent = this.#inFlight.slices.findIndex(({ resident }) => !this.#yields(resident));
+    const coveredMs = this.#inFlight.lastFinishedMs;
     const done = this.#inFlight.finish(last, finishedMs);
     learnFrom(done, finishedMs, this.cost, this.gpu.hasTimestamps);
-    for (const { slice, startedMs } of done) {
-      this.#log.add(sliceRecord(this.lane, slice, startedMs, finishedMs));
-      this.#followPreemption(slice, finishedMs);
-    }
+    done.forEach((each, index) => {
+      const { slice } = each;
+      this.#log.add(sliceRecord(this.lane, each, finishedMs));
+      const isLeaving = this.#entries.some((entry) => entry.resident === slice.resident && entry.isLeaving);
+      this.#watch.finished(each, finishedMs, isLeaving);
+      if (slice.resident.kind === 'engine')
+        this.#floor.took((finishedMs - each.startedMs) * 1000, slice.predictedUs);
+      if (!this.#yields(slice.resident)) this.#used(each, finishedMs);
+      else if (urgent < 0 || index < urgent) {
+        const stayMs = finishedMs - slice.submittedMs;
+        this.#pace.observe(stayMs, index === 0 ? Math.min(stayMs, finishedMs - coveredMs) : 0);
+      }
+    });
+    this.#noteIdle(finishedMs);
     this.#checkIdle();
     this.wake();
+  }
+
+  /** Whoever outranks generation has used the device, and may be done with it. */
+  #used({ slice: { resident }, startedMs }: DoneSlice, finishedMs: number): void {
+    const generation = this.#entries.find((entry) => entry.resident.kind === 'engine');
+    if (generation?.hasWork === true) this.#floor.earn((finishedMs - startedMs) * 1000);
+    if (this.isBusy(resident) || resident.hasWork) return;
+    this.#watch.idle(resident, finishedMs);
+    this.onReleased(resident);
   }
 
   #checkIdle(): void {
@@ -246,42 +329,29 @@ export class Executor {
   }
 
   #fail(error: unknown): void {
-    this.#failure ??= error instanceof Error ? error : new Error(errorText(error));
+    this.#failure ??= toError(error);
     this.#checkIdle();
     this.wake();
   }
 
-  #followPreemption(slice: Slice, atMs: number): void {
-    if (slice === this.#yieldsWith) {
-      this.#yieldsWith = null;
-      this.preemptions.yielded(atMs);
-    }
-    if (slice.resident.kind !== 'trainer') return;
-    for (const entry of this.#trainers()) entry.program ??= entry.resident.next();
-    if (!this.#trainerIsBusy()) this.preemptions.released(atMs);
-  }
-
-  #trainers(): Entry[] {
-    return this.#entries.filter((entry) => entry.resident.kind === 'trainer');
-  }
-
-  #trainerIsBusy(): boolean {
-    return this.#trainers().some(({ resident }) => this.isBusy(resident));
-  }
-
   /**
-   * While a promise of the device is pending, Dawn spins this thread to poll it, and on a software adapter that
-   * takes a core from the device itself. So sleep through most of what is predicted to be left; a message wakes.
+   * With nothing in flight, sleeps until it is woken. Otherwise lets the event loop turn, in which the device's
+   * answers come; but while a promise of the device is pending, Dawn spins this thread to poll it, and on a software
+   * adapter that takes a core from the device itself. So each turn is preceded by a nap, which a message ends.
    */
-  #nap(): void {
-    if (this.doorbell === null || this.#signalled) return;
-    const napMs = Math.min(NAP_MS_MAX, this.#inFlight.nextDoneMs(nowMs()) * NAP_SHARE);
-    if (napMs >= NAP_MS_MIN) this.doorbell.nap(napMs);
-  }
-
-  #signal(): Promise<void> {
-    if (this.#signalled) return Promise.resolve();
-    return new Promise((resolve) => {
+  async #wait(): Promise<void> {
+    if (this.#signalled) return;
+    if (this.doorbell !== null && this.#inFlight.count > 0) {
+      const before = this.#inFlight.count;
+      const leftMs = this.#inFlight.nextDoneMs(nowMs());
+      this.doorbell.nap(this.#naps.nextMs(leftMs));
+      await new Promise<void>((resolve) => {
+        setImmediate(resolve);
+      });
+      if (leftMs > 0) this.#naps.looked(this.#inFlight.count < before);
+      return;
+    }
+    await new Promise<void>((resolve) => {
       this.#waiter = resolve;
     });
   }

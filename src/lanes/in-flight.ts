@@ -3,6 +3,12 @@ import type { SliceRecord } from '../telemetry/records.js';
 import type { CostModel } from './cost-model.js';
 import type { Resident } from './resident.js';
 
+/** The longest dispatch of a slice: by prediction, or by the device's clock once that is known. */
+export interface Longest {
+  readonly kernel: string;
+  readonly us: number;
+}
+
 /** A slice that the device has and has not told to be done. */
 export interface Slice {
   readonly resident: Resident;
@@ -11,6 +17,14 @@ export interface Slice {
   readonly dispatches: readonly DispatchOp[];
   /** Each of its dispatches is timed by the device, which slows it down. */
   readonly timed: boolean;
+  /** Null when it has no dispatch. */
+  longest: Longest | null;
+}
+
+/** A slice that is done, and when the device could begin it by the host's clock. */
+export interface DoneSlice {
+  readonly slice: Slice;
+  readonly startedMs: number;
 }
 
 /** The slices submitted and unfinished, in the order in which the device runs them. */
@@ -22,9 +36,30 @@ export class InFlight {
     return this.#slices.length;
   }
 
+  /** In the order of the device. */
+  get slices(): readonly Slice[] {
+    return this.#slices;
+  }
+
+  /** When the last one that is done was found to be. */
+  get lastFinishedMs(): number {
+    return this.#lastFinishedMs;
+  }
+
   /** Predicted time of all of them. */
   get predictedUs(): number {
     return this.#slices.reduce((sum, slice) => sum + slice.predictedUs, 0);
+  }
+
+  /**
+   * What they count for against a budget: their predicted time, but the oldest no less than it has already taken.
+   * When the device falls behind what was predicted, nothing more is put on top.
+   */
+  takenUs(nowMs: number): number {
+    const [oldest] = this.#slices;
+    if (oldest === undefined) return 0;
+    const elapsedUs = (nowMs - this.#startMs(oldest)) * 1000;
+    return this.predictedUs + Math.max(0, elapsedUs - oldest.predictedUs);
   }
 
   add(slice: Slice): void {
@@ -46,7 +81,7 @@ export class InFlight {
    * Takes a slice out that is done, with all before it: they finish in the order they were submitted, but the
    * device may tell of a later one first. None when it was taken out that way already.
    */
-  finish(slice: Slice, finishedMs: number): { readonly slice: Slice; readonly startedMs: number }[] {
+  finish(slice: Slice, finishedMs: number): DoneSlice[] {
     const done = this.#slices.splice(0, this.#slices.indexOf(slice) + 1);
     return done.map((each) => {
       const startedMs = this.#startMs(each);
@@ -63,19 +98,20 @@ export class InFlight {
 
 /** What the cost model learns from slices the host found done at once, by the host's clock. */
 export function learnFrom(
-  done: readonly { readonly slice: Slice; readonly startedMs: number }[],
+  done: readonly DoneSlice[],
   finishedMs: number,
   cost: CostModel,
   hasTimestamps: boolean,
 ): void {
   const [first, second] = done;
-  // Dispatches timed one by one run slower than they would: they say nothing about the others.
-  if (first === undefined || done.some(({ slice }) => slice.timed)) return;
+  // Dispatches timed one by one run slower than they would, and copies are only guessed: neither says anything about
+  // the others.
+  const isTelling = ({ slice }: DoneSlice): boolean => !slice.timed && slice.dispatches.length > 0;
+  if (first === undefined || !done.every(isTelling)) return;
   const realUs = (finishedMs - first.startedMs) * 1000;
   const [only, another] = first.slice.dispatches;
   const alone = second === undefined && another === undefined;
-  if (alone && only !== undefined && !hasTimestamps && cost.isNew(only))
-    cost.observe(only, realUs, first.slice.resident.kind === 'engine');
+  if (alone && only !== undefined && !hasTimestamps && cost.isNew(only)) cost.observe(only, realUs);
   else
     cost.observeSlice(
       done.reduce((sum, { slice }) => sum + slice.predictedUs, 0),
@@ -83,7 +119,7 @@ export function learnFrom(
     );
 }
 
-export function sliceRecord(lane: number, slice: Slice, startedMs: number, finishedMs: number): SliceRecord {
+export function sliceRecord(lane: number, { slice, startedMs }: DoneSlice, finishedMs: number): SliceRecord {
   const { resident, submittedMs, predictedUs, dispatches } = slice;
   const { job, kind } = resident;
   return {

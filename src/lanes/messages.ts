@@ -8,8 +8,10 @@ import type { LaneRecords } from '../telemetry/records.js';
 import type { ScoreSequence, TrainSequence } from '../train/batch.js';
 import type { TrainResult } from '../train/results.js';
 import type { StepOptions, TrainerOptions } from '../train/trainer.js';
+import type { TrainerState } from '../train/state.js';
 import type { SharedStore } from '../weights/store.js';
-import type { ExecutorBudgets } from './executor.js';
+import type { LaneFault } from './faults.js';
+import type { LaneSettings } from './settings.js';
 
 /**
  * Every message that crosses a lane's port, in both directions. A request carries a number; exactly one `done` or
@@ -19,7 +21,11 @@ export interface OpenLane {
   readonly lane: number;
   readonly job: string;
   readonly adapter: string | null;
-  readonly budgets: ExecutorBudgets;
+  readonly settings: LaneSettings;
+  /** How often this lane was replaced: its weights are published as of this epoch. */
+  readonly epoch: number;
+  /** What is to go wrong in it: for tests. */
+  readonly faults: readonly LaneFault[];
   /** Rung with every message to the lane, so that a napping thread wakes. */
   readonly doorbell: SharedArrayBuffer;
 }
@@ -32,6 +38,8 @@ export type LaneRequest =
       readonly options: TrainerOptions;
       readonly weights: Buckets;
     }
+  /** The trainer goes on where another one was. */
+  | { readonly kind: 'loadState'; readonly state: TrainerState }
   /** An engine for the job; it has no weights until `publish` (same lane) or `pull` (any lane). */
   | {
       readonly kind: 'createEngine';
@@ -44,11 +52,17 @@ export type LaneRequest =
   | { readonly kind: 'removeEngine' }
   /** Keeps the trainer's present weights as the frozen reference. */
   | { readonly kind: 'keepReference' }
+  /**
+   * One optimizer step; with `publish` the new weights go where that request would send them, with `commit` the state
+   * after the step comes back. Either is a part of the step's own program: the engine yields once for all of it.
+   */
   | {
       readonly kind: 'train';
       readonly requestedMs: number;
       readonly sequences: readonly TrainSequence[];
       readonly options: StepOptions;
+      readonly publish?: PublishOrder | undefined;
+      readonly commit?: boolean | undefined;
     }
   | {
       readonly kind: 'score';
@@ -58,32 +72,58 @@ export type LaneRequest =
       readonly sequences: readonly ScoreSequence[];
     }
   /** The trainer's weights as `version`: a device copy for this lane's engine, and into the store when there is one. */
-  | { readonly kind: 'publish'; readonly version: number; readonly store: SharedStore | null }
+  | ({ readonly kind: 'publish' } & PublishOrder)
   /** The store's newest version into this lane's engine. */
   | { readonly kind: 'pull' }
   /** The trainer's weights to the host, for a checkpoint. */
   | { readonly kind: 'exportWeights' }
   | { readonly kind: 'add'; readonly sequences: readonly SequenceRequest[] }
   | { readonly kind: 'abort'; readonly ids: readonly number[] }
+  /** From now on the lane shares its device like this. */
+  | { readonly kind: 'configure'; readonly settings: LaneSettings }
+  /**
+   * A stage will want the device at about `expectedMs` (lib/clock): until it asks, or until `untilMs`, generation keeps
+   * as little in flight as it can.
+   */
+  | { readonly kind: 'hint'; readonly expectedMs: number; readonly untilMs: number }
   /** Records not sent yet, those of unfinished preemptions included. */
   | { readonly kind: 'flush' }
   /** Waits for everything in flight, frees the device and ends the thread. */
   | { readonly kind: 'close' };
+
+/** Under which version weights are published, and the store that others take them from. */
+export interface PublishOrder {
+  readonly version: number;
+  readonly store: SharedStore | null;
+}
 
 /** What `done` carries, by request. */
 export interface LaneAnswers {
   createTrainer: { readonly bytes: number };
   createEngine: { readonly bytes: number };
   removeEngine: { readonly evicted: readonly EvictedSequence[] };
+  loadState: null;
   keepReference: null;
-  train: TrainResult;
+  train: TrainResult & {
+    /** Null unless the step was to be committed. */
+    readonly state: TrainerState | null;
+    /** From the last update of a weight until all was published; 0 when nothing was to be. */
+    readonly publishMs: number;
+  };
   score: { readonly logprobs: readonly Float32Array<ArrayBuffer>[] };
   publish: { readonly storeBytes: number };
   pull: { readonly version: number; readonly bytes: number };
   exportWeights: { readonly weights: Buckets };
   add: null;
   abort: null;
-  flush: LaneRecords & { readonly largestDispatchUs: number };
+  configure: null;
+  hint: null;
+  flush: LaneRecords & {
+    /** Longest single dispatch of generation lately submitted, by prediction. */
+    readonly largestDispatchUs: number;
+    /** Processor time of the lane's thread so far; null where the platform does not tell. */
+    readonly cpuMs: number | null;
+  };
   close: null;
 }
 

@@ -18,7 +18,13 @@ export class ProgramQueue implements Resident {
     readonly kind: ResidentKind,
     readonly priority: number,
     private readonly fallback: () => Program | null,
+    /** Whether the fallback would have some, without asking for it. */
+    private readonly fallbackHasWork: () => boolean = () => false,
   ) {}
+
+  get hasWork(): boolean {
+    return this.#closed === null && (this.#waiting.length > 0 || this.fallbackHasWork());
+  }
 
   next(): Program | null {
     if (this.#closed !== null) return null;

@@ -26,12 +26,24 @@ export interface LaneEvents {
   readonly onBroken: (error: Error) => void;
 }
 
+/** The lane is gone, and with it what was asked of it: another one may be asked again. */
+export class LaneLost extends Error {
+  override readonly name = 'LaneLost';
+}
+
+/** What a lane is opened with; the first of its number unless `epoch` says otherwise, and without faults. */
+export type RemoteLaneOptions = Omit<OpenLane, 'doorbell' | 'epoch' | 'faults'> &
+  Partial<Pick<OpenLane, 'epoch' | 'faults'>>;
+
 interface Pending {
   readonly resolve: (answer: LaneAnswers[LaneRequestKind]) => void;
   readonly reject: (error: Error) => void;
 }
 
-/** The host's end of a lane: requests in, answers, tokens and records out. */
+/**
+ * The host's end of a lane: requests in, answers, tokens and records out. Once it is broken nothing it still sends is
+ * heard: a lane is replaced by another one, never brought back.
+ */
 export class RemoteLane {
   readonly #pending = new Map<number, Pending>();
   #nextId = 1;
@@ -49,9 +61,9 @@ export class RemoteLane {
   ) {
     this.#exited = new Promise((resolve) => worker.once('exit', () => resolve()));
     worker.on('message', (message: FromLane) => this.#receive(message));
-    worker.on('error', (error) => this.#break(error));
+    worker.on('error', (error) => this.#break(new LaneLost(error.message)));
     worker.once('exit', (code) => {
-      const ended = new Error(`lane ${lane}: its thread ended with code ${code}`);
+      const ended = new LaneLost(`lane ${lane}: its thread ended with code ${code}`);
       this.#break(this.#closing === null ? ended : this.#closedError());
     });
   }
@@ -61,9 +73,9 @@ export class RemoteLane {
    *
    * @throws UserError when there is no adapter or it refuses a device.
    */
-  static async open(options: Omit<OpenLane, 'doorbell'>, events: LaneEvents): Promise<RemoteLane> {
+  static async open(options: RemoteLaneOptions, events: LaneEvents): Promise<RemoteLane> {
     const doorbell = new SharedArrayBuffer(4);
-    const workerData: OpenLane = { ...options, doorbell };
+    const workerData: OpenLane = { epoch: 0, faults: [], ...options, doorbell };
     const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData });
     const { adapter, storageBindingBytesMax } = await opening(worker, options.lane);
     return new RemoteLane(
@@ -76,7 +88,17 @@ export class RemoteLane {
     );
   }
 
-  /** Sends a request; resolves with its answer, rejects when it fails or the lane is closed or breaks. */
+  /** Why nothing more comes from it; null while it lives. */
+  get broken(): Error | null {
+    return this.#broken;
+  }
+
+  /**
+   * Sends a request; resolves with its answer.
+   *
+   * @throws LaneLost when the lane breaks first; UserError for a mistake of the user's; Error when it is closed, or when
+   * the request fails and the lane goes on.
+   */
   request<R extends LaneRequest>(request: R, transfer: ArrayBuffer[] = []): Promise<LaneAnswers[R['kind']]> {
     const gone = this.#broken ?? (this.#closing === null ? null : this.#closedError());
     return gone === null ? this.#send(request, transfer) : Promise.reject(gone);
@@ -131,7 +153,7 @@ export class RemoteLane {
         this.events.onRecords(message.records);
         return;
       case 'broken':
-        this.#break(toError(message.failure));
+        this.#break(new LaneLost(message.failure.text));
         return;
       case 'opened':
         throw new Error(`assertion failed: lane ${this.lane} opened twice`);

@@ -7,6 +7,8 @@ export interface Resident {
   readonly kind: ResidentKind;
   /** Lower runs first; the numbers are those of the scheduler's stages. */
   readonly priority: number;
+  /** True when it would run if it had the device; asking begins nothing, unlike `next`. */
+  readonly hasWork: boolean;
   /** The next piece of work, or null when there is none now. `Executor.wake` says that there may be again. */
   next(): Program | null;
 }

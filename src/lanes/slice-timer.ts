@@ -4,6 +4,7 @@ import { SliceEncoder } from '../gpu/slice-encoder.js';
 import { nowMs } from '../lib/clock.js';
 import type { CostModel } from './cost-model.js';
 import { DeviceClock } from './device-clock.js';
+import type { Longest } from './in-flight.js';
 
 const QUERIES_MAX = 256;
 const KITS = 3;
@@ -22,18 +23,19 @@ export interface TimedSlice {
   /** True when each of its dispatches is timed by the device. */
   readonly timed: boolean;
   /** Hands it to the queue; `dispatches` are those that were added, in order. */
-  readonly submit: (dispatches: readonly DispatchOp[]) => void;
+  readonly submit: (dispatches: readonly DispatchOp[], onLongest: OnLongest) => void;
 }
 
-/** Told when the device began a slice's first dispatch, on the host's clock. */
-export type OnBegun = (atMs: number) => void;
+/** Told when the device began a slice's first dispatch, on the host's clock; null when that cannot be known. */
+export type OnBegun = (atMs: number | null) => void;
+
+/** Told which dispatch of a slice took longest, once each has been timed. */
+export type OnLongest = (longest: Longest) => void;
 
 /** What is asked of a slice's timing. */
 export interface TimingWish {
   /** It begins with a kernel that is still to be learnt. */
   readonly isNew: boolean;
-  /** It is of a resident that others may have to wait for. */
-  readonly yields: boolean;
   readonly onBegun: OnBegun | null;
 }
 
@@ -83,21 +85,32 @@ export class SliceTimer {
     const kit = timed || wish.onBegun !== null ? this.#free.pop() : undefined;
     if (kit === undefined) {
       const encoder = new SliceEncoder(this.gpu);
-      return { encoder, timed: false, submit: () => encoder.submit() };
+      const submit = (): void => {
+        encoder.submit();
+        wish.onBegun?.(null);
+      };
+      return { encoder, timed: false, submit };
     }
     const { querySet } = kit;
     const capacity = timed ? QUERIES_MAX : 2;
     const encoder = new SliceEncoder(this.gpu, { querySet, perDispatch: timed, capacity });
-    const submit = (dispatches: readonly DispatchOp[]): void =>
-      this.#submit(encoder, kit, timed ? dispatches : [], wish);
+    const submit = (dispatches: readonly DispatchOp[], onLongest: OnLongest): void =>
+      this.#submit(encoder, kit, timed ? dispatches : [], wish, onLongest);
     return { encoder, timed, submit };
   }
 
-  #submit(encoder: SliceEncoder, kit: Kit, dispatches: readonly DispatchOp[], wish: TimingWish): void {
+  #submit(
+    encoder: SliceEncoder,
+    kit: Kit,
+    dispatches: readonly DispatchOp[],
+    { onBegun }: TimingWish,
+    onLongest: OnLongest,
+  ): void {
     const count = encoder.queriesUsed;
     if (count === 0) {
       encoder.submit();
       this.#free.push(kit);
+      onBegun?.(null);
       return;
     }
     encoder.submit((commands) => {
@@ -105,7 +118,10 @@ export class SliceTimer {
       commands.copyBufferToBuffer(kit.resolved, 0, kit.staging, 0, count * 8);
     });
     const read = this.#read(kit, count)
-      .then((stamps) => this.#learn(stamps, dispatches, wish))
+      .then((stamps) => {
+        onBegun?.(this.#begun(stamps));
+        this.#learn(stamps, dispatches, onLongest);
+      })
       .catch(this.onError)
       .finally(() => this.#reads.delete(read));
     this.#reads.add(read);
@@ -119,19 +135,27 @@ export class SliceTimer {
     return stamps;
   }
 
-  /** `stamps` holds the begin and the end of each timed pass, in ns. */
-  #learn(stamps: BigUint64Array, dispatches: readonly DispatchOp[], { yields, onBegun }: TimingWish): void {
+  /** When the first timed pass began, on the host's clock; null when the device told no times. */
+  #begun(stamps: BigUint64Array): number | null {
     const first = stamps.at(0);
     const last = stamps.at(-1);
-    if (last !== undefined) this.#clock.observe(last, nowMs());
-    const begunMs = first === undefined ? null : this.#clock.hostMs(first);
-    if (begunMs !== null) onBegun?.(begunMs);
+    if (first === undefined || last === undefined) return null;
+    this.#clock.observe(last, nowMs());
+    return this.#clock.hostMs(first);
+  }
+
+  /** `stamps` holds the begin and the end of each timed pass, in ns. */
+  #learn(stamps: BigUint64Array, dispatches: readonly DispatchOp[], onLongest: OnLongest): void {
+    let longest: Longest | null = null;
     for (let i = 0; 2 * i + 1 < stamps.length; i++) {
       const op = dispatches[i];
       const begin = stamps[2 * i];
       const end = stamps[2 * i + 1];
       if (op === undefined || begin === undefined || end === undefined || end < begin) continue;
-      this.cost.observe(op, Number(end - begin) / 1000, yields);
+      const us = Number(end - begin) / 1000;
+      this.cost.observe(op, us);
+      if (longest === null || us > longest.us) longest = { kernel: op.kernel, us };
     }
+    if (longest !== null) onLongest(longest);
   }
 }

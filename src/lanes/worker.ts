@@ -1,71 +1,151 @@
-import { parentPort, workerData } from 'node:worker_threads';
-import { openGpu } from '../gpu/device.js';
+import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
+import type { EngineUpdate } from '../engine/engine.js';
+import { type Gpu, openGpu } from '../gpu/device.js';
 import { assert } from '../lib/assert.js';
 import { errorText, UserError } from '../lib/errors.js';
+import { stateBuffers } from '../train/state.js';
 import { Doorbell } from './doorbell.js';
+import { Faults } from './faults.js';
 import { Lane } from './lane.js';
-import type { FromLane, LaneFailure, OpenLane, ToLane } from './messages.js';
+import type { FromLane, LaneAnswers, LaneFailure, LaneRequestKind, OpenLane, ToLane } from './messages.js';
 
 const RECORDS_EVERY_MS = 250;
 
-/** A lane's thread: opens the device, then turns messages into calls of `Lane` and its results into messages. */
+/**
+ * A lane's thread: turns messages into calls of `Lane` and its results into messages. It must never just die: Dawn
+ * aborts the whole process when a thread goes with work of the device in flight. So every error, an uncaught one too,
+ * and every wish to exit ends here: it is told, and the thread ends once the device is done.
+ */
+class LaneThread {
+  readonly #lane: Lane;
+  readonly #doorbell: Doorbell;
+  readonly #faults: Faults;
+  readonly #records: NodeJS.Timeout;
+  #ending = false;
+  #broken = false;
+
+  constructor(
+    private readonly open: OpenLane,
+    private readonly port: MessagePort,
+    private readonly gpu: Gpu,
+  ) {
+    this.#doorbell = new Doorbell(open.doorbell);
+    this.#faults = new Faults(open.faults, gpu);
+    const onStorePart = (): void => this.#faults.reach('midPublish');
+    const options = { ...open, doorbell: this.#doorbell, onStorePart };
+    this.#lane = new Lane(gpu, options, (update) => this.#tell(update));
+    this.#records = setInterval(
+      () => this.#post({ kind: 'records', records: this.#lane.takeRecords(false) }),
+      RECORDS_EVERY_MS,
+    );
+  }
+
+  run(): void {
+    const { port, gpu, open } = this;
+    process.on('uncaughtException', (error) => this.#fail(toFailure(error)));
+    // Whoever calls it does not count on going on; what is thrown here is not heard of any more.
+    process.exit = (code) => {
+      const text = `the thread of lane ${open.lane} was told to exit with code ${code ?? 0}`;
+      this.#fail({ code: 'bug', text });
+      throw new Error(text);
+    };
+    this.#lane.running.catch((error: unknown) => this.#fail(toFailure(error)));
+    void gpu.lost.then((reason) => this.#fail({ code: 'device', text: `the device was lost: ${reason}` }));
+    port.on('message', (message: ToLane) => {
+      this.#doorbell.take();
+      void this.#answer(message);
+    });
+    this.#post({
+      kind: 'opened',
+      adapter: gpu.adapter,
+      storageBindingBytesMax: gpu.limits.maxStorageBufferBindingSize,
+      hasTimestamps: gpu.hasTimestamps,
+    });
+  }
+
+  #post(message: FromLane, transfer: ArrayBuffer[] = []): void {
+    this.port.postMessage(message, transfer);
+  }
+
+  #tell(update: EngineUpdate): void {
+    try {
+      if (update.ids.length > 0) this.#faults.reach('beforeCommit');
+      const { ids, tokenIds, logprobs, rawLogprobs } = update;
+      this.#post({ kind: 'tokens', update }, [
+        ids.buffer,
+        tokenIds.buffer,
+        logprobs.buffer,
+        rawLogprobs.buffer,
+      ]);
+    } catch (error) {
+      this.#fail(toFailure(error));
+      throw error;
+    }
+  }
+
+  async #answer({ id, request }: ToLane): Promise<void> {
+    if (request.kind === 'close') return this.#close(id);
+    try {
+      const answer = await this.#lane.handle(request);
+      if (request.kind === 'train') this.#faults.reach('beforeAnswer');
+      this.#post({ kind: 'done', id, answer }, movable(answer));
+    } catch (error) {
+      const isMistake = error instanceof UserError;
+      // Nobody knows what the trainer holds after such a step.
+      if (!isMistake && request.kind === 'train') this.#fail(toFailure(error));
+      if (!isMistake && !this.#ending) await news(this.gpu);
+      // If it is the lane that fails, that has been told.
+      if (!this.#broken) this.#post({ kind: 'failed', id, failure: toFailure(error) });
+    }
+  }
+
+  async #close(id: number): Promise<void> {
+    if (this.#ending) return;
+    try {
+      await this.#end();
+      this.#post({ kind: 'done', id, answer: null });
+    } catch (error) {
+      this.#post({ kind: 'failed', id, failure: toFailure(error) });
+    }
+    this.port.close();
+  }
+
+  #fail(failure: LaneFailure): void {
+    if (this.#ending) return;
+    this.#ending = true;
+    this.#broken = true;
+    this.#post({ kind: 'broken', failure });
+    // Whoever failed may be in the middle of what is about to be given up.
+    setImmediate(() => void this.#end().finally(() => this.port.close()));
+  }
+
+  async #end(): Promise<void> {
+    this.#ending = true;
+    clearInterval(this.#records);
+    await this.#lane.handle({ kind: 'close' });
+  }
+}
+
 async function main(open: OpenLane): Promise<void> {
   const port = parentPort;
   assert(port !== null, 'a lane runs in a worker thread');
-  const post = (message: FromLane, transfer: ArrayBuffer[] = []): void => port.postMessage(message, transfer);
   const gpu = await openGpu(open.adapter === null ? {} : { adapter: open.adapter });
-  const doorbell = new Doorbell(open.doorbell);
-  const lane = new Lane(
-    gpu,
-    { lane: open.lane, job: open.job, budgets: open.budgets, doorbell },
-    (update) => {
-      const { ids, tokenIds, logprobs, rawLogprobs } = update;
-      post({ kind: 'tokens', update }, [ids.buffer, tokenIds.buffer, logprobs.buffer, rawLogprobs.buffer]);
-    },
-  );
-  const records = setInterval(
-    () => post({ kind: 'records', records: lane.takeRecords(false) }),
-    RECORDS_EVERY_MS,
-  );
+  new LaneThread(open, port, gpu).run();
+}
 
-  // The thread must never just die: Dawn aborts the whole process when it goes with work of the device in flight.
-  // So every error, an uncaught one too, ends here: it is told, and the thread ends once the device is done.
-  let ending = false;
-  const end = async (): Promise<void> => {
-    ending = true;
-    clearInterval(records);
-    await lane.handle({ kind: 'close' });
-  };
-  const fail = (failure: LaneFailure): void => {
-    if (ending) return;
-    post({ kind: 'broken', failure });
-    void end().finally(() => port.close());
-  };
-  process.on('uncaughtException', (error) => fail(toFailure(error)));
-  lane.running.catch((error: unknown) => fail(toFailure(error)));
-  void gpu.lost.then((reason) => fail({ code: 'device', text: `the device was lost: ${reason}` }));
+/** Resolves once what the device has to say, its own loss included, is said. */
+async function news({ device }: Gpu): Promise<void> {
+  await device.queue.onSubmittedWorkDone().catch(() => undefined);
+  await new Promise<void>((resolve) => {
+    setImmediate(resolve);
+  });
+}
 
-  const answer = async ({ id, request }: ToLane): Promise<void> => {
-    const closes = request.kind === 'close';
-    if (closes && ending) return;
-    try {
-      if (closes) post({ kind: 'done', id, answer: await end().then(() => null) });
-      else post({ kind: 'done', id, answer: await lane.handle(request) });
-    } catch (error) {
-      post({ kind: 'failed', id, failure: toFailure(error) });
-    }
-    if (closes) port.close();
-  };
-  port.on('message', (message: ToLane) => {
-    doorbell.take();
-    void answer(message);
-  });
-  post({
-    kind: 'opened',
-    adapter: gpu.adapter,
-    storageBindingBytesMax: gpu.limits.maxStorageBufferBindingSize,
-    hasTimestamps: gpu.hasTimestamps,
-  });
+/** Memory of an answer that the lane has no more use for: it moves to the host. */
+function movable(answer: LaneAnswers[LaneRequestKind]): ArrayBuffer[] {
+  if (answer === null) return [];
+  if ('state' in answer && answer.state !== null) return stateBuffers(answer.state);
+  return 'weights' in answer ? answer.weights.map(({ buffer }) => buffer) : [];
 }
 
 function toFailure(error: unknown): LaneFailure {

@@ -1,20 +1,29 @@
-import { toError } from '../lib/errors.js';
+import { LaneLost } from '../lanes/remote-lane.js';
+import { at } from '../lib/assert.js';
 import { nowMs } from '../lib/clock.js';
+import { toError } from '../lib/errors.js';
 import { policyNamed } from '../scheduler/policies/index.js';
 import type { SleepOrder, WakeOrder } from '../scheduler/plan.js';
 import { type Effects, type PlanRecord, Scheduler } from '../scheduler/scheduler.js';
 import type { ExclusiveStage } from '../scheduler/stages.js';
 import type { EngineState, JobSpec } from '../scheduler/state.js';
 import type { RunRecords } from '../telemetry/run-records.js';
-import type { Fleet } from './fleet.js';
+import type { DurableTrainer } from './durable-trainer.js';
+import { type Fleet, TRAINER_LANE } from './fleet.js';
 import type { RolloutPool } from './rollouts.js';
 import type { WeightsAccount } from './weights-account.js';
+
+/** Weight of the latest in the running mean. */
+const LEAD_BLEND = 0.3;
 
 export interface ConductorParts {
   readonly fleet: Fleet;
   readonly pool: RolloutPool;
+  readonly trainer: DurableTrainer;
   readonly records: RunRecords;
   readonly weights: WeightsAccount;
+  /** Whether stages are told of a moment before they come. */
+  readonly hints: boolean;
   /** The policy broke an invariant; the run goes on under the plan before. */
   readonly onViolation: (text: string) => void;
   readonly onFailed: (error: Error) => void;
@@ -30,6 +39,9 @@ export class Conductor {
   #version = 0;
   #cycles = 0;
   #closed = false;
+  /** From a hint to the stage it announces: a running mean, and the hint under way. */
+  #leadMs = 0;
+  #hintedMs: number | null = null;
   /** Resolves once there are weights to wake with. */
   readonly #hasWeights: Promise<void>;
   #weightsExist: () => void = () => undefined;
@@ -54,10 +66,8 @@ export class Conductor {
     // Nobody may be waiting for it.
     this.#homeAwake.catch(() => undefined);
     const { fleet } = parts;
-    this.scheduler = new Scheduler(policyNamed(policy), this.#effects(), fleet.lanes.length);
-    for (const { lane } of fleet.lanes) {
-      this.scheduler.dispatch({ kind: 'laneReady', lane, bytesCapacity: Infinity });
-    }
+    this.scheduler = new Scheduler(policyNamed(policy), this.#effects(), fleet.numbers.length);
+    for (const lane of fleet.numbers) if (fleet.isReady(lane)) this.laneReady(lane);
     this.scheduler.dispatch({ kind: 'jobAdded', job });
   }
 
@@ -93,11 +103,19 @@ export class Conductor {
     }
   }
 
+  /** A stage will be asked for very soon: what is on its lane makes itself easy to stop. */
+  hint(): void {
+    if (this.parts.hints) this.parts.fleet.hint(nowMs() + this.#leadMs);
+    this.#hintedMs = nowMs();
+  }
+
   /** Holds a stage on the trainer's lane while `work` runs; `work` is told when the stage was asked for. */
   async stage<T>(stage: ExclusiveStage, work: (requestedMs: number) => Promise<T>): Promise<T> {
     const requestedMs = nowMs();
+    if (this.#hintedMs !== null) this.#leadMs += LEAD_BLEND * (requestedMs - this.#hintedMs - this.#leadMs);
+    this.#hintedMs = null;
     const job = this.job.id;
-    const grant = await this.scheduler.request({ job, stage, lanes: [0] });
+    const grant = await this.scheduler.request({ job, stage, lanes: [TRAINER_LANE] });
     const grantedMs = nowMs();
     try {
       return await work(requestedMs);
@@ -108,22 +126,32 @@ export class Conductor {
   }
 
   /**
-   * The trainer's present weights become `version`: this lane's engine gets them by a device copy, engines awake on
-   * other lanes pull them, those asleep get nothing until they wake.
+   * The trainer's weights are `version` now, and its lane's engine has them: engines awake on other lanes pull them,
+   * those asleep get nothing until they wake.
    */
-  async publish(version: number): Promise<void> {
-    const { fleet, weights } = this.parts;
-    const startedMs = nowMs();
-    const store = fleet.store?.shared ?? null;
-    await fleet.trainer.request({ kind: 'publish', version, store });
+  published(version: number, seconds: number): void {
     this.#version = version;
-    if (this.#held.has(0)) this.#held.set(0, version);
-    weights.published((nowMs() - startedMs) / 1000);
+    if (this.#held.has(TRAINER_LANE)) this.#held.set(TRAINER_LANE, version);
+    this.parts.weights.published(seconds);
     // The job was added with its first version: only later ones are news.
     if (version > this.job.version)
       this.scheduler.dispatch({ kind: 'versionPublished', job: this.job.id, version });
     if (this.#closed) return;
-    for (const lane of this.#awake()) if (lane !== 0) void this.#pull(lane);
+    for (const lane of this.#awake()) if (lane !== TRAINER_LANE) void this.#pull(lane);
+  }
+
+  /** A lane came up, for the first time or in place of one that was lost: its engine may wake. */
+  laneReady(lane: number): void {
+    if (at(this.scheduler.snapshot.lanes, lane).health === 'ready') return;
+    this.scheduler.dispatch({ kind: 'laneReady', lane, bytesCapacity: Infinity });
+  }
+
+  /** A lane is gone with all that was on it: its rollouts go on elsewhere. Returns how many there are. */
+  laneLost(lane: number, reason: string): number {
+    this.#held.delete(lane);
+    if (at(this.scheduler.snapshot.lanes, lane).health === 'ready')
+      this.scheduler.dispatch({ kind: 'laneLost', lane, reason });
+    return this.parts.pool.laneLost(lane);
   }
 
   /**
@@ -144,7 +172,7 @@ export class Conductor {
       this.parts.weights.pulled(bytes, (nowMs() - startedMs) / 1000);
     } catch (error) {
       // An engine on its way to sleep refuses weights, as it should: it gets the newest when it wakes.
-      if (this.#awake().includes(lane)) this.parts.onFailed(toError(error));
+      if (this.#awake().includes(lane)) this.#failed(error);
     } finally {
       this.#pulls.set(lane, (this.#pulls.get(lane) ?? 0) - 1);
     }
@@ -186,31 +214,38 @@ export class Conductor {
   }
 
   async #wake({ lane }: WakeOrder): Promise<number> {
+    const epoch = this.#epochOf(lane);
     await this.#hasWeights;
+    // The one in its place has an order of its own.
+    if (this.#epochOf(lane) !== epoch) throw new LaneLost(`lane ${lane} was lost before it woke`);
     try {
       const version = await this.#wakeWithNewest(lane);
       this.#held.set(lane, version);
-      if (lane === 0) this.#settleHome(null);
+      if (lane === TRAINER_LANE) this.#settleHome(null);
       // The scheduler learns of it when this returns; rollouts are placed right after.
       setImmediate(() => this.update());
       return version;
     } catch (error) {
-      if (lane === 0) this.#settleHome(toError(error));
-      this.parts.onFailed(toError(error));
+      // One that is replaced wakes again.
+      if (lane === TRAINER_LANE && !(error instanceof LaneLost)) this.#settleHome(toError(error));
+      this.#failed(error);
       throw error;
     }
   }
 
-  /** A version published while the lane was waking reached only engines awake by then: it is fetched here. */
+  /**
+   * The engine beside the trainer gets its weights by a device copy, any other those of the store. A version published
+   * while the lane was waking reached only engines awake by then: it is fetched here.
+   */
   async #wakeWithNewest(lane: number): Promise<number> {
-    const { fleet, weights } = this.parts;
-    let startedMs = nowMs();
-    let { version, bytes } = await fleet.wake(lane, this.#version);
+    const { fleet, trainer, weights } = this.parts;
+    const remote = await fleet.createEngine(lane);
+    if (lane === TRAINER_LANE) return trainer.giveHome(remote);
     for (;;) {
-      if (lane !== 0) weights.pulled(bytes, (nowMs() - startedMs) / 1000);
-      if (lane === 0 || version >= this.#version) return version;
-      startedMs = nowMs();
-      ({ version, bytes } = await fleet.pull(lane));
+      const startedMs = nowMs();
+      const { version, bytes } = await fleet.pull(lane);
+      weights.pulled(bytes, (nowMs() - startedMs) / 1000);
+      if (version >= this.#version) return version;
     }
   }
 
@@ -220,9 +255,18 @@ export class Conductor {
     try {
       pool.comeBack(lane, await fleet.sleep(lane));
     } catch (error) {
-      this.parts.onFailed(toError(error));
+      this.#failed(error);
       throw error;
     }
+  }
+
+  #epochOf(lane: number): number {
+    return at(this.scheduler.snapshot.lanes, lane).epoch;
+  }
+
+  /** A lane that was lost is for the fleet to replace; anything else is a bug. */
+  #failed(error: unknown): void {
+    if (!(error instanceof LaneLost)) this.parts.onFailed(toError(error));
   }
 }
 

@@ -138,6 +138,21 @@ export const runSchema = z.strictObject({
     slice_budget_us: wholeNumber(50, 10_000_000).default(2000),
     /** Predicted µs submitted and unfinished at most. */
     in_flight_budget_us: wholeNumber(50, 10_000_000).default(4000),
+    /** Share of the device that generation gets even while training never rests. */
+    generation_floor: numberBelow(0, 0.9).default(0),
+    /** What becomes of the caches of generation while training holds the device. */
+    kv_on_preempt: oneOf('held', 'spilled', 'dropped', 'pressure').default('held'),
+    /** Blocks that "pressure" lets stay on the device. */
+    kv_blocks_while_training: wholeNumber(0, 2 ** 20).default(0),
+    /** Training says a moment ahead that it will come, and generation goes shallow. */
+    hints: trueOrFalse().default(true),
+    /**
+     * Bring weights and optimizer to the host after every step (three times the weights), so that a run goes on when
+     * the device that trains is lost. Without it such a run ends.
+     */
+    recover: trueOrFalse().default(true),
+    /** How many lanes that were lost are opened again in one run, before it ends with the reason. */
+    rebuilds_max: wholeNumber(0, 1_000_000).default(3),
   }).prefault({}),
   scheduler: section({
     policy: z

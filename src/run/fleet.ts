@@ -5,23 +5,44 @@ import { nowMs } from '../lib/clock.js';
 import { toError } from '../lib/errors.js';
 import type { LaneRecords } from '../telemetry/records.js';
 import type { RunRecords } from '../telemetry/run-records.js';
-import type { ExecutorBudgets } from '../lanes/executor.js';
-import { RemoteLane } from '../lanes/remote-lane.js';
+import type { LaneSettings } from '../lanes/settings.js';
+import type { LaneFault } from '../lanes/faults.js';
+import type { LaneAnswers, LaneRequest } from '../lanes/messages.js';
+import { type LaneEvents, LaneLost, RemoteLane } from '../lanes/remote-lane.js';
+import type { AdapterSummary } from '../gpu/device.js';
 import type { ParamLayout } from '../model/layout.js';
 import { WeightStore } from '../weights/store.js';
 import { checkDeviceLimits, type DeviceNeeds } from './device-limits.js';
+import { Seat, type SeatParts } from './seat.js';
 
 const FLUSH_TIMEOUT_MS = 10_000;
+/** A stage that has not come so long after it said it would is not waited for any more. */
+const HINT_MS_MAX = 50;
+/** The lane that the trainer lives on. */
+export const TRAINER_LANE = 0;
 
 export interface FleetOptions extends DeviceNeeds {
   readonly job: string;
   readonly lanes: number;
   readonly adapter: string | null;
-  readonly budgets: ExecutorBudgets;
+  readonly settings: LaneSettings;
+  /** How many lanes may be replaced in the whole run. */
+  readonly rebuildsMax: number;
+  /** Whether the trainer can go on in a lane that replaces its own. */
+  readonly recover: boolean;
+  /** What is to go wrong in the lane of that number and epoch: for tests. */
+  readonly faults: (lane: number, epoch: number) => readonly LaneFault[];
 }
 
 export interface FleetEvents {
   readonly onTokens: (lane: number, update: EngineUpdate) => void;
+  /** The lane and all that was on it is gone; another one is on its way. */
+  readonly onLost: (lane: number, error: Error) => void;
+  /** Gives the trainer's lane, which is a new one, what it had. */
+  readonly furnish: (trainer: RemoteLane) => Promise<void>;
+  /** The lane is there again, its engine asleep. */
+  readonly onRebuilt: (lane: number, seconds: number) => void;
+  /** The lane is gone for good. */
   readonly onBroken: (lane: number, error: Error) => void;
 }
 
@@ -33,18 +54,22 @@ export interface PulledVersion {
 
 /**
  * The lanes of a run and the engines awake on them. Lane 0 is the trainer's; new weights reach its engine by a
- * device copy, and every other engine through the store, pulled only while it is awake.
+ * device copy, and every other engine through the store, pulled only while it is awake. A lane that breaks is replaced.
  */
 export class Fleet {
+  readonly #seats: Seat[] = [];
   readonly #awakeSince = new Map<number, number>();
   #largestDispatchUs = 0;
+  #rebuilt = 0;
+  #rebuildsTried = 0;
+  readonly #adapters = new Map<number, AdapterSummary>();
 
   private constructor(
-    readonly lanes: readonly RemoteLane[],
-    /** Null when lane 0 is the only one: then no weight ever crosses the host. */
+    /** Null when lane 0 is the only one: then no weight ever goes to another lane. */
     readonly store: WeightStore | null,
     private readonly options: FleetOptions,
     private readonly records: RunRecords,
+    private readonly events: FleetEvents,
   ) {}
 
   /**
@@ -53,38 +78,37 @@ export class Fleet {
    * @throws UserError without an adapter, or when the model does not fit its limits.
    */
   static async open(options: FleetOptions, records: RunRecords, events: FleetEvents): Promise<Fleet> {
-    const { job, adapter, budgets } = options;
-    const opening = Array.from({ length: options.lanes }, (_, lane) =>
-      RemoteLane.open(
-        { lane, job, adapter, budgets },
-        {
-          onTokens: (update) => events.onTokens(lane, update),
-          onRecords: (received) => records.add(received),
-          onBroken: (error) => events.onBroken(lane, error),
-        },
-      ),
-    );
+    const store = options.lanes > 1 ? WeightStore.create(options.layout) : null;
+    const fleet = new Fleet(store, options, records, events);
+    const opening = Array.from({ length: options.lanes }, (_, lane) => Seat.open(fleet.#seatParts(lane)));
     const settled = await Promise.allSettled(opening);
-    const lanes = settled.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
-    try {
-      const failed = settled.find((result) => result.status === 'rejected');
-      if (failed !== undefined) throw toError(failed.reason);
-      for (const lane of lanes) checkDeviceLimits(options, lane.storageBindingBytesMax);
-      const store = lanes.length > 1 ? WeightStore.create(options.layout) : null;
-      for (const { lane, adapter: summary } of lanes) records.addLane(lane, summary.description);
-      return new Fleet(lanes, store, options, records);
-    } catch (error) {
-      await Promise.all(lanes.map((lane) => lane.close()));
-      throw error;
+    for (const result of settled) if (result.status === 'fulfilled') fleet.#seats.push(result.value);
+    const failed = settled.find((result) => result.status === 'rejected');
+    if (failed === undefined) {
+      for (const lane of fleet.numbers) records.addLane(lane, fleet.#adapterOf(lane).description);
+      return fleet;
     }
+    await fleet.close();
+    throw toError(failed.reason);
   }
 
   get layout(): ParamLayout {
     return this.options.layout;
   }
 
-  get trainer(): RemoteLane {
-    return at(this.lanes, 0);
+  /** What the trainer's lane runs on. */
+  get adapter(): AdapterSummary {
+    return this.#adapterOf(TRAINER_LANE);
+  }
+
+  /** Numbers of all lanes, those included that are being replaced. */
+  get numbers(): readonly number[] {
+    return this.#seats.map(({ number }) => number);
+  }
+
+  /** The trainer's lane, once it is there. Rejects when it is gone for good. */
+  trainer(): Promise<RemoteLane> {
+    return at(this.#seats, TRAINER_LANE).ready();
   }
 
   /** Lanes whose engine is awake, ascending. */
@@ -92,40 +116,46 @@ export class Fleet {
     return [...this.#awakeSince.keys()].sort((a, b) => a - b);
   }
 
+  /** True while the lane can be asked for something. */
+  isReady(lane: number): boolean {
+    return at(this.#seats, lane).lane !== null;
+  }
+
+  /** How many lanes were replaced so far. */
+  get rebuilt(): number {
+    return this.#rebuilt;
+  }
+
   /** Longest single dispatch that any lane timed, in µs; known after `flush`. */
   get largestDispatchUs(): number {
     return this.#largestDispatchUs;
   }
 
-  /**
-   * Makes the lane's engine and gives it weights: on lane 0 those of the trainer, which are `version`, elsewhere the
-   * store's newest, never those in between. `bytes` are those that crossed the host.
-   */
-  async wake(lane: number, version: number): Promise<PulledVersion> {
+  /** Makes the lane's engine, which runs once it has weights; returns the lane that has it. */
+  async createEngine(lane: number): Promise<RemoteLane> {
     assert(!this.#awakeSince.has(lane), `lane ${lane} is already awake`);
     const { config, layout, engine } = this.options;
     const store = this.store?.shared ?? null;
-    await at(this.lanes, lane).request({
-      kind: 'createEngine',
-      config,
-      layout,
-      options: engine,
-      store,
-    });
+    const remote = this.#laneNow(lane);
+    await remote.request({ kind: 'createEngine', config, layout, options: engine, store });
     this.#awakeSince.set(lane, nowMs());
-    if (lane !== 0) return this.pull(lane);
-    await this.trainer.request({ kind: 'publish', version, store: null });
-    return { version, bytes: 0 };
+    return remote;
   }
 
   /** Gives sequences to an awake engine. */
   add(lane: number, sequences: readonly SequenceRequest[]): Promise<null> {
-    return at(this.lanes, lane).request({ kind: 'add', sequences });
+    return this.#request(lane, { kind: 'add', sequences });
   }
 
-  /** The store's newest version into an awake engine. */
+  /** Training will want its lane at about `expectedMs`. Nobody is told where there is no lane to tell. */
+  hint(expectedMs: number): void {
+    const untilMs = expectedMs + HINT_MS_MAX;
+    this.#request(TRAINER_LANE, { kind: 'hint', expectedMs, untilMs }).catch(() => undefined);
+  }
+
+  /** The store's newest version into an awake engine, never those in between. `bytes` are those that cross the host. */
   pull(lane: number): Promise<PulledVersion> {
-    return at(this.lanes, lane).request({ kind: 'pull' });
+    return this.#request(lane, { kind: 'pull' });
   }
 
   /** Bytes of one version of the weights. */
@@ -135,7 +165,7 @@ export class Fleet {
 
   /** Frees the lane's engine; its sequences go back to whoever owns them. */
   async sleep(lane: number): Promise<readonly number[]> {
-    const { evicted } = await at(this.lanes, lane).request({ kind: 'removeEngine' });
+    const { evicted } = await this.#request(lane, { kind: 'removeEngine' });
     this.#endAwake(lane);
     return evicted.map(({ id }) => id);
   }
@@ -146,21 +176,88 @@ export class Fleet {
    */
   async flush(onSilent: (lane: number, error: Error) => void): Promise<void> {
     await Promise.all(
-      this.lanes.map(async (lane) => {
+      this.numbers.map(async (lane) => {
         try {
-          const answer = await within(lane.request({ kind: 'flush' }), FLUSH_TIMEOUT_MS);
+          const answer = await within(this.#request(lane, { kind: 'flush' }), FLUSH_TIMEOUT_MS);
           this.records.add(answer satisfies LaneRecords);
           this.#largestDispatchUs = Math.max(this.#largestDispatchUs, answer.largestDispatchUs);
         } catch (error) {
-          onSilent(lane.lane, toError(error));
+          onSilent(lane, toError(error));
         }
       }),
     );
     for (const lane of this.awake) this.#endAwake(lane);
   }
 
+  /** The run is over: a lane that breaks from now on is not replaced, and none that is being replaced is waited for. */
+  retire(): void {
+    for (const seat of this.#seats) seat.retire();
+  }
+
   async close(): Promise<void> {
-    await Promise.all(this.lanes.map((lane) => lane.close()));
+    await Promise.all(this.#seats.map((seat) => seat.close()));
+  }
+
+  async #request<R extends LaneRequest>(lane: number, request: R): Promise<LaneAnswers[R['kind']]> {
+    return this.#laneNow(lane).request(request);
+  }
+
+  #laneNow(lane: number): RemoteLane {
+    const { lane: remote } = at(this.#seats, lane);
+    if (remote === null) throw new LaneLost(`lane ${lane} is lost`);
+    return remote;
+  }
+
+  #seatParts(lane: number): SeatParts {
+    const { events, records } = this;
+    return {
+      lane,
+      open: (epoch, laneEvents) => this.#open(lane, epoch, laneEvents),
+      furnish: (remote) => (lane === TRAINER_LANE ? events.furnish(remote) : Promise.resolve()),
+      mayReplace: () => this.#mayReplace(lane),
+      events: {
+        onTokens: (update) => events.onTokens(lane, update),
+        onRecords: (received) => records.add(received),
+        onLost: (error) => {
+          this.#endAwake(lane);
+          events.onLost(lane, error);
+        },
+        onRebuilt: (seconds) => {
+          this.#rebuilt++;
+          events.onRebuilt(lane, seconds);
+        },
+        onGivenUp: (error) => events.onBroken(lane, error),
+      },
+    };
+  }
+
+  async #open(lane: number, epoch: number, laneEvents: LaneEvents): Promise<RemoteLane> {
+    const { job, adapter, settings, faults } = this.options;
+    // Whoever published before may be dead or not: it is not heard any more.
+    if (lane === TRAINER_LANE) this.store?.claim(epoch);
+    const options = { lane, job, adapter, settings, epoch, faults: faults(lane, epoch) };
+    const remote = await RemoteLane.open(options, laneEvents);
+    try {
+      checkDeviceLimits(this.options, remote.storageBindingBytesMax);
+    } catch (error) {
+      await remote.close();
+      throw error;
+    }
+    this.#adapters.set(lane, remote.adapter);
+    return remote;
+  }
+
+  #adapterOf(lane: number): AdapterSummary {
+    const adapter = this.#adapters.get(lane);
+    assert(adapter !== undefined, `lane ${lane} was opened`);
+    return adapter;
+  }
+
+  #mayReplace(lane: number): boolean {
+    const { rebuildsMax, recover } = this.options;
+    if (this.#rebuildsTried >= rebuildsMax || (lane === TRAINER_LANE && !recover)) return false;
+    this.#rebuildsTried++;
+    return true;
   }
 
   #endAwake(lane: number): void {

@@ -3,6 +3,7 @@ import { STOP_IDS_MAX } from '../engine/step-tables.js';
 import type { EngineOptions } from '../engine/webgpu-engine.js';
 import { blocksFor, kvBlockBytes } from '../kernels/kv-cache.js';
 import { RemoteLane } from '../lanes/remote-lane.js';
+import { laneSettings } from '../lanes/settings.js';
 import { UserError } from '../lib/errors.js';
 import { loadCheckpoint, loadWeights } from '../model/checkpoint.js';
 import type { ModelConfig } from '../model/config.js';
@@ -53,7 +54,7 @@ export async function generate(
   let generation: Generation | null = null;
   const { adapter } = options;
   const lane = await RemoteLane.open(
-    { lane: 0, job: 'generate', adapter: adapter === '' ? null : adapter, budgets: BUDGETS },
+    { lane: 0, job: 'generate', adapter: adapter === '' ? null : adapter, settings: laneSettings(BUDGETS) },
     {
       onTokens: (update) => generation?.receive(update),
       onRecords: () => undefined,

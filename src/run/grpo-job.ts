@@ -6,8 +6,8 @@ import type { TrainSequence } from '../train/batch.js';
 import type { TrainResult } from '../train/results.js';
 import { learningRateAt } from '../train/schedule.js';
 import type { Conductor } from './conductor.js';
+import type { DurableTrainer } from './durable-trainer.js';
 import { meanReward, startEvaluation } from './evaluation.js';
-import type { Fleet } from './fleet.js';
 import type { TokenLedger } from './ledger.js';
 import type { Prepared } from './prepare.js';
 import type { Prompt } from './prompt-source.js';
@@ -37,7 +37,7 @@ interface StepSeconds {
 
 export interface GrpoJobParts {
   readonly prepared: Prepared;
-  readonly fleet: Fleet;
+  readonly trainer: DurableTrainer;
   readonly conductor: Conductor;
   readonly pool: RolloutPool;
   readonly ledger: TokenLedger;
@@ -98,26 +98,10 @@ export class GrpoJob {
   }
 
   async #prepare(weights: Buckets): Promise<void> {
-    const { prepared, fleet, conductor } = this.parts;
-    const { optimizer, algorithm } = prepared.config;
-    const { beta1, beta2, epsilon, weightDecay, gradNormMax, microBatchTokens } = optimizer;
-    const request = {
-      kind: 'createTrainer' as const,
-      config: prepared.model,
-      layout: fleet.layout,
-      options: {
-        rowsMax: microBatchTokens,
-        contextTokensMax: prepared.engine.contextTokensMax,
-        adamw: { beta1, beta2, epsilon, weightDecay, gradNormMax },
-      },
-      weights,
-    };
-    await fleet.trainer.request(
-      request,
-      weights.map(({ buffer }) => buffer),
-    );
-    if (algorithm.klCoefficient > 0) await fleet.trainer.request({ kind: 'keepReference' });
-    await conductor.publish(0);
+    const { trainer, conductor } = this.parts;
+    const startedMs = nowMs();
+    await trainer.start(weights);
+    conductor.published(0, (nowMs() - startedMs) / 1000);
     await conductor.weightsReady();
   }
 
@@ -138,7 +122,7 @@ export class GrpoJob {
   }
 
   async #step(step: number): Promise<void> {
-    const { prepared, alive, onStep, onPhase } = this.parts;
+    const { prepared, conductor, alive, onStep, onPhase } = this.parts;
     const { config } = prepared;
     const startedMs = nowMs();
     this.#applyReservations(step);
@@ -147,6 +131,7 @@ export class GrpoJob {
     assert(groups !== undefined, `step ${step} has no rollouts`);
     await alive(Promise.all(groups.map(({ scored }) => scored)));
     const scoredMs = nowMs();
+    conductor.hint();
     const batch = this.#makeBatch(groups);
     const learningRate = learningRateAt(this.#schedule(), step - 1);
     const result = batch.updates.length === 0 ? null : await this.#update(batch, learningRate);
@@ -214,9 +199,9 @@ export class GrpoJob {
     return makeTrainBatch(groups, rules, ledger);
   }
 
-  /** Scores under the frozen reference where the loss has a KL term, then takes the optimizer steps, then publishes. */
+  /** Scores under the frozen reference where the loss has a KL term, then takes the optimizer steps and publishes. */
   async #update(batch: TrainBatch, learningRate: number): Promise<TrainResult> {
-    const { prepared, conductor, fleet, ledger } = this.parts;
+    const { prepared, conductor, trainer, ledger } = this.parts;
     const { clipLow, clipHigh, klCoefficient, oldLogProbs } = prepared.config.algorithm;
     let { updates } = batch;
     if (oldLogProbs === 'recomputed') {
@@ -234,15 +219,16 @@ export class GrpoJob {
     return conductor.stage('actorTraining', async (requestedMs) => {
       const objective = { algorithm: 'grpo', clipLow, clipHigh, klCoefficient } as const;
       const options = { objective, learningRate };
-      const results: TrainResult[] = [];
-      for (const [i, { rollouts, sequences }] of updates.entries()) {
-        // Only the first has waited since the stage was asked for.
-        const since = i === 0 ? requestedMs : nowMs();
-        const result = await fleet.trainer.request({ kind: 'train', requestedMs: since, sequences, options });
-        for (const rollout of rollouts) ledger.settle(rollout, result.skipped ? 'filtered' : 'trained');
-        results.push(result);
+      const version = this.#versions + 1;
+      const sequences = updates.map((update) => update.sequences);
+      const order = { step: this.#stepsDone + 1, updates: sequences, options, version, requestedMs };
+      const { results, publishSeconds } = await trainer.train(order);
+      this.#versions = version;
+      for (const [i, { rollouts }] of updates.entries()) {
+        const fate = at(results, i).skipped ? 'filtered' : 'trained';
+        for (const rollout of rollouts) ledger.settle(rollout, fate);
       }
-      await conductor.publish(++this.#versions);
+      conductor.published(version, publishSeconds);
       return joinResults(results);
     });
   }
@@ -254,11 +240,10 @@ export class GrpoJob {
     updates: readonly TrainUpdate[],
     put: (sequence: TrainSequence, logprobs: Float32Array<ArrayBuffer>) => TrainSequence,
   ): Promise<readonly TrainUpdate[]> {
-    const { conductor, fleet } = this.parts;
+    const { conductor, trainer } = this.parts;
     return conductor.stage(stage, async (requestedMs) => {
       const sequences = updates.flatMap((update) => update.sequences);
-      const request = { kind: 'score', requestedMs, stage, which, sequences } as const;
-      const { logprobs } = await fleet.trainer.request(request);
+      const logprobs = await trainer.score({ requestedMs, stage, which }, sequences);
       let next = 0;
       return updates.map((update) => ({
         ...update,

@@ -1,4 +1,5 @@
 import { RemoteLane } from '../lanes/remote-lane.js';
+import { laneSettings } from '../lanes/settings.js';
 import { nowMs } from '../lib/clock.js';
 import { UserError } from '../lib/errors.js';
 import type { ModelConfig } from '../model/config.js';
@@ -52,7 +53,12 @@ export async function pretrain(config: PretrainConfig, options: PretrainOptions)
     const examples = new ExampleSource(corpus, tokenizer, config.model.contextTokens);
     progress.phase('opening the device');
     const lane = await RemoteLane.open(
-      { lane: 0, job: 'pretrain', adapter: null, budgets: { sliceUs: 10_000, inFlightUs: 20_000 } },
+      {
+        lane: 0,
+        job: 'pretrain',
+        adapter: null,
+        settings: laneSettings({ sliceUs: 10_000, inFlightUs: 20_000 }),
+      },
       { onTokens: () => undefined, onRecords: () => undefined, onBroken: () => undefined },
     );
     try {

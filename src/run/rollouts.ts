@@ -204,6 +204,17 @@ export class RolloutPool {
     this.events.changed();
   }
 
+  /**
+   * The lane is gone: what it ran goes on elsewhere, from the last token that was heard of. Returns how many that are.
+   */
+  laneLost(lane: number): number {
+    const lost = [...this.#running.values()].filter((rollout) => rollout.lane === lane);
+    for (const rollout of lost) this.#leave(rollout);
+    this.#waiting.unshift(...lost);
+    this.events.changed();
+    return lost.length;
+  }
+
   #leave(rollout: Rollout): void {
     const { lane } = rollout;
     assert(lane !== null, 'a rollout that leaves no lane');

@@ -5,7 +5,8 @@ import type { Tokenizer } from '../model/tokenizer.js';
 import type { RewardResult } from '../tasks/reward-result.js';
 import type { MetricsRecord } from '../telemetry/metrics.js';
 import type { Progress } from '../telemetry/progress.js';
-import { mean, quantiles } from '../telemetry/quantiles.js';
+import { preemptionSummary } from '../telemetry/preemption-summary.js';
+import { mean } from '../telemetry/quantiles.js';
 import { timeToYieldMs } from '../telemetry/records.js';
 import { type HeldoutPoint, reportHtml } from '../telemetry/report.js';
 import type { RunFolder } from '../telemetry/run-folder.js';
@@ -14,6 +15,7 @@ import { runTrace } from '../telemetry/run-trace.js';
 import type { Summary } from '../telemetry/summary.js';
 import type { Conductor } from './conductor.js';
 import { formatConfig, type RunConfig } from './config.js';
+import type { DurableTrainer } from './durable-trainer.js';
 import type { Fleet } from './fleet.js';
 import type { StepReport } from './grpo-job.js';
 import type { TokenLedger } from './ledger.js';
@@ -38,6 +40,7 @@ export interface RunSources {
   readonly fleet: Fleet;
   readonly pool: RolloutPool;
   readonly conductor: Conductor;
+  readonly trainer: DurableTrainer;
   readonly weights: WeightsAccount;
 }
 
@@ -130,11 +133,10 @@ export class RunLog {
     }
   }
 
-  #summary(stepsDone: number, { fleet, pool, weights }: RunSources, endMs: number): Summary {
+  #summary(stepsDone: number, { fleet, pool, trainer, weights }: RunSources, endMs: number): Summary {
     const { config, ledger } = this.parts;
-    const { vendor, architecture, description, software } = fleet.trainer.adapter;
+    const { vendor, architecture, description, software } = fleet.adapter;
     const seconds = (endMs - this.parts.records.startMs) / 1000;
-    const preemptions = this.parts.records.preemptions.items;
     const heldoutAt = (step: number): number | null =>
       this.#heldout.find((point) => point.step === step)?.score ?? null;
     return {
@@ -150,16 +152,14 @@ export class RunLog {
       },
       tokens: ledger.counts(pool.decoded),
       tokens_per_second: pool.decoded / seconds,
-      preemption: {
-        count: preemptions.length + this.parts.records.preemptions.dropped,
-        time_to_yield_ms: quantiles(this.parts.records.timesToYieldMs()),
-        resume_ms: quantiles(this.parts.records.resumesMs()),
-        tokens_recomputed: preemptions.reduce((sum, { tokensRecomputed }) => sum + tokensRecomputed, 0),
+      preemption: preemptionSummary(this.parts.records, {
         slice_budget_us: config.lanes.sliceBudgetUs,
         in_flight_budget_us: config.lanes.inFlightBudgetUs,
         largest_dispatch_us: fleet.largestDispatchUs,
-      },
+      }),
       weights: weights.summary,
+      lanes: { rebuilt: fleet.rebuilt, steps_repeated: trainer.stepsRepeated },
+      starved_seconds: this.parts.records.starvedMs / 1000,
       wall_seconds: seconds,
     };
   }

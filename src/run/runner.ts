@@ -4,6 +4,9 @@ import { nowMs } from '../lib/clock.js';
 import { errorText, UserError, toError } from '../lib/errors.js';
 import { saveCheckpoint } from '../model/checkpoint.js';
 import type { Buckets } from '../model/layout.js';
+import type { LaneFault } from '../lanes/faults.js';
+import { LaneLost } from '../lanes/remote-lane.js';
+import type { LaneSettings } from '../lanes/settings.js';
 import { RewardPool } from '../tasks/reward-pool.js';
 import { rewardFailure, type RewardResult } from '../tasks/reward-result.js';
 import { createProgress, type Progress } from '../telemetry/progress.js';
@@ -12,8 +15,11 @@ import { RunRecords } from '../telemetry/run-records.js';
 import type { Summary } from '../telemetry/summary.js';
 import { Conductor } from './conductor.js';
 import { formatConfig, type RunConfig } from './config.js';
-import { Fleet, type FleetEvents } from './fleet.js';
+import { DurableTrainer } from './durable-trainer.js';
+import { Fleet, TRAINER_LANE } from './fleet.js';
 import { GrpoJob } from './grpo-job.js';
+import { Inbox } from './inbox.js';
+import { LaneNews } from './lane-news.js';
 import { TokenLedger } from './ledger.js';
 import { Interrupted, Lifeline } from './lifeline.js';
 import { type Prepared, prepareRun } from './prepare.js';
@@ -25,6 +31,8 @@ export interface RunOptions {
   readonly outFolder: string;
   /** Aborted when the user wants the run to end: it ends cleanly, with every file written. */
   readonly interrupted: AbortSignal;
+  /** What is to go wrong in the lane of that number, and how often it was replaced before: for tests. */
+  readonly faults?: (lane: number, epoch: number) => readonly LaneFault[];
 }
 
 const JOB = 'main';
@@ -36,7 +44,8 @@ const REWARDS_QUEUED_MAX = 65_536;
  *
  * @throws UserError for whatever the config, model, task, adapter or folder gets wrong, before anything starts.
  */
-export async function runJob(config: RunConfig, { outFolder, interrupted }: RunOptions): Promise<Summary> {
+export async function runJob(config: RunConfig, options: RunOptions): Promise<Summary> {
+  const { outFolder, interrupted, faults = () => [] } = options;
   const { weights, ...prepared } = await prepareRun(config);
   const progress = createProgress(process.stderr);
   const lifeline = new Lifeline();
@@ -48,8 +57,8 @@ export async function runJob(config: RunConfig, { outFolder, interrupted }: RunO
   try {
     progress.phase('opening devices');
     const records = new RunRecords({ startMs: nowMs() });
-    const inbox = new Inbox(lifeline);
-    const fleet = await openFleet(prepared, records, inbox);
+    const inbox = new Inbox((_, error) => lifeline.end(error));
+    const fleet = await openFleet(prepared, records, inbox, faults);
     try {
       if (interrupted.aborted)
         throw new UserError('interrupted before the run began: no run folder was made');
@@ -76,20 +85,11 @@ export async function runJob(config: RunConfig, { outFolder, interrupted }: RunO
   }
 }
 
-/** Takes what lanes send; who wants it exists only once the lanes do. */
-class Inbox implements FleetEvents {
-  receive: FleetEvents['onTokens'] = () => undefined;
-
-  constructor(private readonly lifeline: Lifeline) {}
-
-  readonly onTokens: FleetEvents['onTokens'] = (lane, update) => this.receive(lane, update);
-  readonly onBroken: FleetEvents['onBroken'] = (_, error) => this.lifeline.end(error);
-}
-
 function openFleet(
   { config, model, layout, engine }: Prepared,
   records: RunRecords,
   inbox: Inbox,
+  faults: NonNullable<RunOptions['faults']>,
 ): Promise<Fleet> {
   const { lanes, optimizer } = config;
   return Fleet.open(
@@ -97,15 +97,30 @@ function openFleet(
       job: JOB,
       lanes: lanes.count,
       adapter: lanes.adapter === '' ? null : lanes.adapter,
-      budgets: { sliceUs: lanes.sliceBudgetUs, inFlightUs: lanes.inFlightBudgetUs },
+      settings: settingsOf(lanes),
       config: model,
       layout,
       engine,
       trainerRows: optimizer.microBatchTokens,
+      rebuildsMax: lanes.rebuildsMax,
+      recover: lanes.recover,
+      faults,
     },
     records,
     inbox,
   );
+}
+
+function settingsOf(lanes: RunConfig['lanes']): LaneSettings {
+  const { sliceBudgetUs, inFlightBudgetUs, kvOnPreempt, kvBlocksWhileTraining, generationFloor } = lanes;
+  return {
+    budgets: { sliceUs: sliceBudgetUs, inFlightUs: inFlightBudgetUs },
+    kvOnPreempt:
+      kvOnPreempt === 'pressure'
+        ? { kind: kvOnPreempt, blocksMax: kvBlocksWhileTraining }
+        : { kind: kvOnPreempt },
+    generationFloor,
+  };
 }
 
 function openLog(folder: RunFolder): { logger: Logger; close: () => void } {
@@ -160,13 +175,14 @@ class Run {
     const sources = this.#wire();
     const job = this.#makeJob(sources);
     let failure = await outcome(job.run(weights));
+    fleet.retire();
     // What the end of the run makes fail is not why it ended.
     failure = lifeline.reason ?? failure;
     lifeline.end(failure ?? new Error('the run is over'));
     if (failure !== null)
       progress.note(`${failure.message} after ${job.stepsDone} steps; the files hold what there was`);
     if (job.stepsDone > 0) {
-      const unsaved = await outcome(this.#saveModel());
+      const unsaved = await outcome(this.#saveModel(sources.trainer));
       if (unsaved !== null) logger.error(`no checkpoint: ${unsaved.message}`);
       failure ??= unsaved;
     }
@@ -192,20 +208,24 @@ class Run {
   }
 
   #wire(): RunSources {
-    const { prepared, fleet, records, inbox, logger, lifeline } = this.parts;
+    const { prepared, fleet, records, inbox, logger, progress, lifeline } = this.parts;
     const { config } = prepared;
-    const weights = new WeightsAccount(fleet.weightBytes, fleet.lanes.length);
+    const weights = new WeightsAccount(fleet.weightBytes, fleet.numbers.length);
+    const trainer = this.#makeTrainer();
     const pool: RolloutPool = new RolloutPool(config.engine.slots, {
       send: (lane, sequences) => {
-        fleet.add(lane, sequences).catch((error: unknown) => lifeline.end(toError(error)));
+        // What a lane is sent that is lost comes back with the rest of what it had.
+        fleet.add(lane, sequences).catch((error: unknown) => {
+          if (!(error instanceof LaneLost)) lifeline.end(toError(error));
+        });
       },
       score: (rollout) => this.#score(rollout),
       changed: () => conductor.update(),
     });
     const job = {
       id: JOB,
-      trainerLane: 0,
-      engineLanes: fleet.lanes.map(({ lane }) => lane),
+      trainerLane: TRAINER_LANE,
+      engineLanes: fleet.numbers,
       slotsMax: config.engine.slots,
       engineBytes: 2 * fleet.weightBytes,
       trainerBytes: 4 * fleet.weightBytes,
@@ -214,14 +234,42 @@ class Run {
     const conductor: Conductor = new Conductor(config.scheduler.policy, job, {
       fleet,
       pool,
+      trainer,
       records,
       weights,
+      hints: config.lanes.hints,
       onViolation: (text) => logger.warn(text),
       onFailed: (error) => lifeline.end(error),
     });
     lifeline.onEnd(() => conductor.close());
-    inbox.receive = (lane, update) => pool.receive(lane, update);
-    return { fleet, pool, conductor, weights };
+    const news = new LaneNews({ conductor, trainer, logger, progress });
+    inbox.listener = {
+      onTokens: (lane, update) => pool.receive(lane, update),
+      onLost: (lane, error) => news.lost(lane, error),
+      furnish: (lane) => trainer.furnish(lane),
+      onRebuilt: (lane, seconds) => news.rebuilt(lane, seconds),
+    };
+    return { fleet, pool, conductor, trainer, weights };
+  }
+
+  #makeTrainer(): DurableTrainer {
+    const { prepared, fleet } = this.parts;
+    const { model, engine, config } = prepared;
+    const { beta1, beta2, epsilon, weightDecay, gradNormMax, microBatchTokens } = config.optimizer;
+    return new DurableTrainer({
+      fleet,
+      shape: {
+        config: model,
+        layout: fleet.layout,
+        options: {
+          rowsMax: microBatchTokens,
+          contextTokensMax: engine.contextTokensMax,
+          adamw: { beta1, beta2, epsilon, weightDecay, gradNormMax },
+        },
+      },
+      hasReference: config.algorithm.klCoefficient > 0,
+      recover: config.lanes.recover,
+    });
   }
 
   /** Never rejects: a rollout that cannot even be read is a marked failure, and ends the run. */
@@ -245,12 +293,12 @@ class Run {
     }
   }
 
-  async #saveModel(): Promise<void> {
+  async #saveModel(trainer: DurableTrainer): Promise<void> {
     const { prepared, fleet, folder } = this.parts;
     const { config, model } = prepared;
     if (!config.output.checkpoint) return;
-    const { weights } = await fleet.trainer.request({ kind: 'exportWeights' });
-    await saveCheckpoint(join(folder.path, 'model'), model, fleet.layout, weights, config.model.path);
+    const path = join(folder.path, 'model');
+    await saveCheckpoint(path, model, fleet.layout, await trainer.weights(), config.model.path);
   }
 }
 

@@ -21,6 +21,11 @@ export function percentText(share: number): string {
   return `${Number((100 * share).toFixed(1))} %`;
 }
 
+/** One digit after the point, rounded down: what is not quite all is not called 100 %. */
+export function cautiousPercentText(share: number): string {
+  return percentText(Math.floor(1000 * share + 1e-9) / 1000);
+}
+
 export function msText(ms: number | null): string {
   if (ms === null || !Number.isFinite(ms)) return MISSING;
   return ms >= 999.5 ? `${numberText(ms / 1000)} s` : `${numberText(ms)} ms`;

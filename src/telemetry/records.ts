@@ -22,8 +22,24 @@ export interface SliceRecord {
   readonly dispatches: number;
 }
 
-/** What became of a preempted engine's KV cache: kept on the device, copied to the host and back, or recomputed. */
-export type KvState = 'held' | 'spilled' | 'dropped';
+/**
+ * What became of the caches of a preempted engine's sequences: kept on the device, copied to the host and back, or
+ * dropped and computed again. Numbers of sequences.
+ */
+export interface KvCounts {
+  readonly held: number;
+  readonly spilled: number;
+  readonly dropped: number;
+}
+
+/** The slice that kept a stage waiting longer than the law allows. */
+export interface Blame {
+  /** Its longest dispatch: by the device's clock where each was timed, by prediction otherwise. */
+  readonly kernel: string;
+  /** Of the slice. */
+  readonly predictedUs: number;
+  readonly realUs: number;
+}
 
 /** One time that a stage of higher priority took the device from an engine, and how the engine came back. */
 export interface PreemptionRecord {
@@ -33,6 +49,8 @@ export interface PreemptionRecord {
   /** The stage that asked for the device, one of the scheduler's seven. */
   readonly stage: string;
   readonly requestedMs: number;
+  /** The lane's thread had read the request, and submitted nothing of generation from then on. */
+  readonly detectedMs: number;
   /** The engine's last slice had finished by the host's clock: the asker's first dispatch could start. */
   readonly yieldedMs: number;
   /**
@@ -44,9 +62,35 @@ export interface PreemptionRecord {
   readonly releasedMs: number | null;
   /** The engine's first new token after that; null if none came before the run ended. */
   readonly resumedMs: number | null;
-  readonly kv: KvState;
+  /**
+   * Detection → the last of what the engine had to do before it could yield was submitted: the rest of its step and the
+   * copying of its caches, where `kv_on_preempt` makes them leave; 0 where they are held.
+   */
+  readonly leavingMs: number;
+  /**
+   * The law's right-hand side from then on: in-flight budget, the largest dispatch by prediction, and
+   * `ALLOWANCE_MS`.
+   */
+  readonly budgetMs: number;
+  /** Predicted time of what was in flight at detection. */
+  readonly inFlightUs: number;
+  /** How far the engine had got in its step: 0 before its first op, towards 1; null when it was between steps. */
+  readonly phase: number | null;
+  /** Null when the law held. */
+  readonly blame: Blame | null;
+  readonly kv: KvCounts;
   /** Tokens that were computed a second time because of this preemption. */
   readonly tokensRecomputed: number;
+}
+
+/** A stage that asked for a device on which nothing of lower priority was running: what host and adapter take by themselves. */
+export interface UndisturbedRecord {
+  readonly lane: number;
+  readonly stage: string;
+  readonly requestedMs: number;
+  readonly detectedMs: number;
+  /** Its first dispatch began, by the device's timestamps put on the host's clock; was submitted, where it has none. */
+  readonly begunMs: number;
 }
 
 /**
@@ -102,10 +146,25 @@ export interface RewardRecord {
   readonly failure: string | null;
 }
 
+/**
+ * A time in which generation had work and stages of higher priority kept the device for over a second without a break.
+ */
+export interface StarvationRecord {
+  readonly lane: number;
+  /** Whose generation it was. */
+  readonly job: string;
+  readonly fromMs: number;
+  readonly toMs: number;
+}
+
 /** Everything one lane has to tell since it last did: one message, never one per slice. */
 export interface LaneRecords {
   readonly slices: readonly SliceRecord[];
   readonly preemptions: readonly PreemptionRecord[];
+  readonly undisturbed: readonly UndisturbedRecord[];
+  readonly starved: readonly StarvationRecord[];
+  /** Time in which generation waited for a device because a hint kept its work shallow, since the last message. */
+  readonly hintIdleMs: number;
   readonly versions: readonly VersionRecord[];
   /** Slices the lane could not keep in its own bounded buffer. */
   readonly slicesDropped: number;
@@ -114,6 +173,29 @@ export interface LaneRecords {
 /** Request → the asker's first dispatch could start, in milliseconds on the host's clock. */
 export function timeToYieldMs(preemption: PreemptionRecord): number {
   return preemption.yieldedMs - preemption.requestedMs;
+}
+
+/** Submitting a command and the device taking it up: the law allows so much beside what is predicted. */
+export const ALLOWANCE_MS = 0.2;
+
+/**
+ * What the law allows this preemption, in milliseconds: detection + in-flight budget + largest dispatch + 200 µs, and the
+ * leaving of caches where there is any.
+ */
+export function boundMs({ requestedMs, detectedMs, leavingMs, budgetMs }: PreemptionRecord): number {
+  return detectedMs - requestedMs + leavingMs + budgetMs;
+}
+
+/**
+ * What the law is held against. The asker's first dispatch could start no later than it did by the device's clock, and
+ * no later than the host saw generation's last slice finish: the earlier of the two, in milliseconds.
+ */
+export function lawfulYieldMs({ requestedMs, yieldedMs, yieldedDeviceMs }: PreemptionRecord): number {
+  return Math.min(yieldedDeviceMs ?? Infinity, yieldedMs) - requestedMs;
+}
+
+export function obeysLaw(preemption: PreemptionRecord): boolean {
+  return lawfulYieldMs(preemption) <= boundMs(preemption);
 }
 
 /** Release → the engine's first new token, in milliseconds; null if the run ended before it. */

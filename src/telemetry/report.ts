@@ -1,15 +1,15 @@
-import { msText, numberText, percentText, scoreText, secondsText } from './format.js';
+import { cautiousPercentText, msText, numberText, percentText, scoreText, secondsText } from './format.js';
 import type { MetricsRecord } from './metrics.js';
 import { aboutSection } from './report/about.js';
 import { accountsSection } from './report/accounts.js';
-import { escapeHtml, scriptJson } from './report/html.js';
+import { handoverSection } from './report/handover.js';
 import { learningSection, type HeldoutPoint } from './report/learning.js';
+import { headerHtml, pageHtml, tile } from './report/page.js';
 import { SCRIPT } from './report/script.js';
 import { sharingSection } from './report/sharing.js';
-import { STYLE } from './report/style.js';
 import { timelineData } from './report/timeline-data.js';
 import type { RunRecords } from './run-records.js';
-import { yieldBudgetMs, type Summary } from './summary.js';
+import type { Summary } from './summary.js';
 
 export type { HeldoutPoint } from './report/learning.js';
 
@@ -34,44 +34,38 @@ export function reportHtml(input: ReportInput): string {
   const timeline = timelineData(records, endMs);
   const learning = learningSection(summary, metrics, heldout);
   const title = `${summary.model}, seed ${summary.seed}`;
-  return `<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
-<title>${escapeHtml(title)} · Offbeat run</title><style>${STYLE}</style></head>
-<body><main>
-${header(input, title)}
+  const body = `${header(input, title)}
 ${learning.html}
-${sharingSection(summary, records, timeline, endMs)}
+${sharingSection(records, timeline, endMs)}
+${handoverSection(summary, records, endMs)}
 ${accountsSection(summary)}
 ${aboutSection(config)}
 <footer>Written by Offbeat. The raw numbers are beside this page: summary.json, metrics.jsonl, rollouts.jsonl, and
-trace.json, which opens in ui.perfetto.dev.</footer>
-</main>
-<script type="application/json" id="data">${scriptJson({ charts: learning.readouts, timeline })}</script>
-<script>${SCRIPT}</script>
-</body></html>
-`;
+trace.json, which opens in ui.perfetto.dev.</footer>`;
+  const data = { charts: learning.readouts, timeline };
+  return pageHtml({ title: `${title} · Offbeat run`, body, data, script: SCRIPT });
 }
 
 function header({ summary, startedAt, records }: ReportInput, title: string): string {
-  const { adapter } = summary;
   const lanes = records.lanes.length;
-  const badges = [
-    adapter.description || `${adapter.vendor} ${adapter.architecture}`,
-    ...(lanes > 1 ? [`${lanes} lanes`] : []),
-    `${startedAt.toISOString().slice(0, 16).replace('T', ' ')} UTC`,
-  ].map((text) => `<span class="badge">${escapeHtml(text)}</span>`);
-  const software = adapter.software
-    ? '<span class="badge software" title="The device is a program on the CPU.">software adapter: timings are not those of a GPU</span>'
-    : '';
-  return `<header><small>Offbeat run</small><h1>${escapeHtml(title)}</h1>
-<div class="badges">${software}${badges.join('')}</div>
-<p class="lead">A small language model answered prompts, each answer was scored, and the scores became better weights, over
+  const starvedSeconds = summary.starved_seconds;
+  const { rebuilt } = summary.lanes;
+  return headerHtml({
+    kind: 'Offbeat run',
+    title,
+    adapter: summary.adapter,
+    startedAt,
+    badges: [
+      ...(lanes > 1 ? [`${lanes} lanes`] : []),
+      ...(rebuilt > 0 ? [`lost lanes rebuilt: ${rebuilt}`] : []),
+    ],
+    warnings: starvedSeconds > 0 ? [`generation starved for ${secondsText(starvedSeconds)}`] : [],
+    lead: `A small language model answered prompts, each answer was scored, and the scores became better weights, over
 and over. Answering and training share one device: whenever training needs it, answering stops at the next edge, keeps
 its place, and goes on afterwards with the very tokens it would have written. This page shows whether the model
-learned, and what the sharing cost.</p>
-<div class="tiles">${tiles(summary).join('')}</div></header>`;
+learned, and what the sharing cost.`,
+    tiles: tiles(summary),
+  });
 }
 
 function tiles(summary: Summary): string[] {
@@ -99,11 +93,9 @@ function tiles(summary: Summary): string[] {
     tile(
       'Time to yield, p99',
       msText(yields.p99),
-      `p50 ${msText(yields.p50)}, budget ${msText(yieldBudgetMs(preemption))}`,
+      preemption.law_obeyed_share === null
+        ? 'no preemption'
+        : `p50 ${msText(yields.p50)}; law obeyed by ${cautiousPercentText(preemption.law_obeyed_share)}`,
     ),
   ];
-}
-
-function tile(name: string, value: string, note: string): string {
-  return `<div class="tile"><span>${name}</span><b>${value}</b><span>${note}</span></div>`;
 }

@@ -1,3 +1,4 @@
+import { LawAccount } from './law-account.js';
 import type {
   AwakeRecord,
   LaneRecords,
@@ -7,6 +8,8 @@ import type {
   RewardRecord,
   SliceRecord,
   StageRecord,
+  StarvationRecord,
+  UndisturbedRecord,
   VersionRecord,
 } from './records.js';
 import { resumeMs, timeToYieldMs } from './records.js';
@@ -56,17 +59,25 @@ export class RunRecords {
   readonly lanes: LaneInfo[] = [];
   readonly slices: Bounded<SliceRecord>;
   readonly preemptions: Bounded<PreemptionRecord>;
+  readonly undisturbed: Bounded<UndisturbedRecord>;
+  readonly starved: Bounded<StarvationRecord>;
   readonly versions: Bounded<VersionRecord>;
   readonly stages: Bounded<StageRecord>;
   readonly awake: Bounded<AwakeRecord>;
   readonly plans: Bounded<PlanRecord>;
   readonly rewards: Bounded<RewardRecord>;
+  /** Over all preemptions, kept or dropped. */
+  readonly law = new LawAccount();
   readonly #busy = new Map<string, Busy>();
+  #starvedMs = 0;
+  #hintIdleMs = 0;
 
   constructor({ startMs, slicesMax = 250_000, recordsMax = 50_000 }: RunRecordsOptions) {
     this.startMs = startMs;
     this.slices = new Bounded(slicesMax);
     this.preemptions = new Bounded(recordsMax);
+    this.undisturbed = new Bounded(recordsMax);
+    this.starved = new Bounded(recordsMax);
     this.versions = new Bounded(recordsMax);
     this.stages = new Bounded(recordsMax);
     this.awake = new Bounded(recordsMax);
@@ -89,7 +100,16 @@ export class RunRecords {
       busy.busyMs += slice.finishedMs - slice.startedMs;
     }
     this.slices.dropped += records.slicesDropped;
-    for (const preemption of records.preemptions) this.preemptions.push(preemption);
+    for (const preemption of records.preemptions) {
+      this.preemptions.push(preemption);
+      this.law.add(preemption);
+    }
+    for (const undisturbed of records.undisturbed) this.undisturbed.push(undisturbed);
+    for (const starved of records.starved) {
+      this.starved.push(starved);
+      this.#starvedMs += starved.toMs - starved.fromMs;
+    }
+    this.#hintIdleMs += records.hintIdleMs;
     for (const version of records.versions) this.versions.push(version);
   }
 
@@ -97,6 +117,16 @@ export class RunRecords {
   busy(lane: number): readonly Busy[] {
     const ofLane = [...this.#busy.values()].filter((busy) => busy.lane === lane);
     return ofLane.sort((a, b) => Number(a.resident === 'engine') - Number(b.resident === 'engine'));
+  }
+
+  /** Time in which generation was starved, summed over jobs and lanes. */
+  get starvedMs(): number {
+    return this.#starvedMs;
+  }
+
+  /** Device time that stood unused because a hint kept generation shallow, summed over lanes. */
+  get hintIdleMs(): number {
+    return this.#hintIdleMs;
   }
 
   /** How many residents ever ran, over all lanes. */
@@ -119,6 +149,13 @@ export class RunRecords {
   /** Samples for the quantiles of the summary and the report, in milliseconds. */
   timesToYieldMs(): readonly number[] {
     return this.preemptions.items.map(timeToYieldMs);
+  }
+
+  /** As `timesToYieldMs`, by the device's clock; a preemption for which it was not read has no sample. */
+  timesToYieldDeviceMs(): readonly number[] {
+    return this.preemptions.items.flatMap(({ requestedMs, yieldedDeviceMs }) =>
+      yieldedDeviceMs === null ? [] : [yieldedDeviceMs - requestedMs],
+    );
   }
 
   /** As `timesToYieldMs`; a preemption that never resumed has no sample. */

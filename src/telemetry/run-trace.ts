@@ -1,4 +1,4 @@
-import type { PreemptionRecord } from './records.js';
+import { boundMs, obeysLaw, type PreemptionRecord } from './records.js';
 import type { RunRecords } from './run-records.js';
 import { Trace, type Track } from './trace.js';
 
@@ -9,8 +9,8 @@ export interface RunTraceOptions {
 }
 
 /**
- * Lays a run out for Perfetto: one process a lane, with a track for preemptions, for each resident, for weights and
- * for being awake; one for the scheduler, with its plans and each stage waiting and granted; one for the rewards.
+ * Lays a run out for Perfetto: one process a lane, with a track for preemptions, for each resident, for weights, for
+ * being awake and for being starved; one for the scheduler, with its plans and each stage waiting and granted; one for the rewards.
  * The rare records come first, so that a trace that is full lacks slices and nothing else.
  */
 export function runTrace(records: RunRecords, { endMs, eventsMax = 600_000 }: RunTraceOptions): Trace {
@@ -19,6 +19,9 @@ export function runTrace(records: RunRecords, { endMs, eventsMax = 600_000 }: Ru
   layout.makeTracks();
   for (const preemption of records.preemptions.items) {
     addPreemption(trace, layout.lane(preemption.lane, 'preemptions'), preemption);
+  }
+  for (const { lane, job, fromMs, toMs } of records.starved.items) {
+    trace.complete(layout.lane(lane, layout.name(job, 'engine starved')), 'starved', fromMs, toMs - fromMs);
   }
   addWeights(trace, records, layout);
   addScheduler(trace, records, layout, endMs);
@@ -60,9 +63,21 @@ class Layout {
 }
 
 function addPreemption(trace: Trace, track: Track, preemption: PreemptionRecord): void {
-  const { requestedMs, yieldedMs, releasedMs, resumedMs, stage, kv, tokensRecomputed } = preemption;
-  const args = { stage, kv, tokens_recomputed: tokensRecomputed };
-  trace.complete(track, 'time to yield', requestedMs, yieldedMs - requestedMs, args);
+  const { requestedMs, yieldedMs, releasedMs, resumedMs, stage, kv, blame, tokensRecomputed } = preemption;
+  const args = {
+    stage,
+    kv_held: kv.held,
+    kv_spilled: kv.spilled,
+    kv_dropped: kv.dropped,
+    tokens_recomputed: tokensRecomputed,
+  };
+  const law = { bound_ms: boundMs(preemption), obeys_law: obeysLaw(preemption), phase: preemption.phase };
+  const slice = blame && {
+    blamed: blame.kernel,
+    blamed_predicted_us: blame.predictedUs,
+    blamed_real_us: blame.realUs,
+  };
+  trace.complete(track, 'time to yield', requestedMs, yieldedMs - requestedMs, { ...args, ...law, ...slice });
   if (releasedMs === null) return;
   trace.complete(track, stage, yieldedMs, releasedMs - yieldedMs, args);
   if (resumedMs !== null) trace.complete(track, 'resume', releasedMs, resumedMs - releasedMs, args);

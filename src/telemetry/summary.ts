@@ -1,6 +1,14 @@
 import { assert } from '../lib/assert.js';
-import { bytesText, msText, numberText, percentText, scoreText, secondsText } from './format.js';
-import type { Quantiles } from './quantiles.js';
+import {
+  bytesText,
+  cautiousPercentText,
+  msText,
+  numberText,
+  percentText,
+  scoreText,
+  secondsText,
+} from './format.js';
+import type { LawBreach, PreemptionSummary } from './preemption-summary.js';
 
 /** Where every sampled token went. */
 export interface TokenCounts {
@@ -40,18 +48,7 @@ export interface Summary {
   readonly tokens: TokenCounts;
   /** Decoded tokens over wall time, training included. */
   readonly tokens_per_second: number;
-  readonly preemption: {
-    readonly count: number;
-    readonly time_to_yield_ms: Quantiles;
-    readonly resume_ms: Quantiles;
-    readonly tokens_recomputed: number;
-    /** Longest a slice may be predicted to take. */
-    readonly slice_budget_us: number;
-    /** Most predicted work that may be submitted and unfinished. */
-    readonly in_flight_budget_us: number;
-    /** Longest single dispatch of a resident that yields. */
-    readonly largest_dispatch_us: number;
-  };
+  readonly preemption: PreemptionSummary;
   readonly weights: {
     readonly publishes: number;
     /** Bytes of weights that crossed the host. */
@@ -60,6 +57,14 @@ export interface Summary {
     readonly bytes_broadcast: number;
     readonly seconds: number;
   };
+  readonly lanes: {
+    /** Lanes that were lost and opened again. */
+    readonly rebuilt: number;
+    /** Optimizer steps that were taken again because the trainer's lane was lost in the middle. */
+    readonly steps_repeated: number;
+  };
+  /** Time in which generation had work and others kept its device for over a second without a break, over all lanes. */
+  readonly starved_seconds: number;
   readonly wall_seconds: number;
 }
 
@@ -76,14 +81,6 @@ export function assertTokensAddUp(tokens: TokenCounts): void {
     assert(Number.isSafeInteger(count) && count >= 0, `tokens.${name} is ${count}, not a count`);
   }
   assert(tokensUnaccounted(tokens) === 0, `token counts do not add up: ${JSON.stringify(tokens)}`);
-}
-
-/**
- * What the trainer may have to wait for: the work in flight plus the largest single dispatch, which nothing can cut.
- * In milliseconds, by prediction.
- */
-export function yieldBudgetMs(preemption: Summary['preemption']): number {
-  return (preemption.in_flight_budget_us + preemption.largest_dispatch_us) / 1000;
 }
 
 /** The summary in a few lines for the end of a run. */
@@ -105,6 +102,7 @@ export function summaryText(summary: Summary): string {
       'time to yield',
       `p50 ${msText(yields.p50)}, p99 ${msText(yields.p99)}, max ${msText(yields.max)} over ${yields.n} preemptions`,
     ],
+    ['law', lawText(preemption)],
     [
       'resume',
       `p50 ${msText(resumes.p50)}, max ${msText(resumes.max)}; ${numberText(preemption.tokens_recomputed)} tokens recomputed`,
@@ -114,6 +112,17 @@ export function summaryText(summary: Summary): string {
       `${numberText(weights.publishes)} versions, ${bytesText(weights.bytes_sent)} sent; ` +
         `a broadcast would have sent ${bytesText(weights.bytes_broadcast)}`,
     ],
+    ...(summary.lanes.rebuilt > 0
+      ? [
+          [
+            'lanes',
+            `${numberText(summary.lanes.rebuilt)} rebuilt, ${numberText(summary.lanes.steps_repeated)} steps taken again`,
+          ],
+        ]
+      : []),
+    ...(summary.starved_seconds > 0
+      ? [['starved', `generation had work and no device for ${secondsText(summary.starved_seconds)}`]]
+      : []),
     [
       'ran',
       `${numberText(summary.steps)} steps of ${summary.model} in ${secondsText(summary.wall_seconds)}, seed ${summary.seed}`,
@@ -124,6 +133,23 @@ export function summaryText(summary: Summary): string {
     ],
   ];
   return lines.map(([name, text]) => `${(name ?? '').padEnd(14)}${text ?? ''}\n`).join('');
+}
+
+/** How the bound on the time to yield held, and the worst exception with its slice. */
+function lawText(preemption: PreemptionSummary): string {
+  const { count, law_violations: over, law_obeyed_share: obeyed, law_worst: worst } = preemption;
+  if (obeyed === null) return 'nothing to hold it against: no preemption';
+  if (worst === null)
+    return `obeyed by all ${numberText(count)}, median bound ${msText(preemption.bound_ms)}`;
+  const times = `worst ${msText(worst.yield_ms)}, bound ${msText(worst.bound_ms)}`;
+  const share = cautiousPercentText(obeyed);
+  return `obeyed by ${share} (${numberText(over)} of ${numberText(count)} over; ${times}: ${breachText(worst)})`;
+}
+
+/** What a violation waited for. */
+function breachText({ kernel, predicted_us: predictedUs, real_us: realUs }: LawBreach): string {
+  if (kernel === null || predictedUs === null || realUs === null || realUs === 0) return 'no slice to blame';
+  return `${kernel} ${msText(realUs / 1000)}, not ${msText(predictedUs / 1000)}`;
 }
 
 function tokenText(tokens: TokenCounts): string {

@@ -1,13 +1,15 @@
 import type { BufferSlice, DispatchOp } from '../gpu/ops.js';
 import type { Activations } from '../kernels/activations.js';
+import { AttentionCut, laterRowsOf } from '../kernels/attention-cut.js';
 import type { Bound, Kernels } from '../kernels/kernels.js';
 import type { KvCache } from '../kernels/kv-cache.js';
-import { cut, groups, Matmul, MatmulTn, type Splitter } from '../kernels/launch.js';
-import { laneGroups, lanesFor, type BatchInputs, type BatchSize } from '../kernels/transformer.js';
+import { groups, inPieces, Matmul, MatmulTn, type Splitter } from '../kernels/launch.js';
+import { lanesFor, type BatchInputs, type BatchSize } from '../kernels/transformer.js';
 import type { WeightBuffers } from '../kernels/weight-buffers.js';
 import { at } from '../lib/assert.js';
 import type { ModelConfig } from '../model/config.js';
 import type { BackwardScratch } from './backward-scratch.js';
+import { embedRowsGrad, normGrad, type NormGrad } from './row-grads.js';
 
 type Dispatches = Generator<DispatchOp, void, void>;
 
@@ -28,11 +30,6 @@ export interface BackwardParts {
 interface LinearGrad {
   readonly toInput: Matmul;
   readonly toWeight: MatmulTn;
-}
-
-interface NormGrad {
-  readonly toGain: Bound<'rmsnorm_gain_grad'>;
-  readonly toInput: Bound<'rmsnorm_row_grad'>;
 }
 
 interface LayerKernels {
@@ -74,16 +71,15 @@ export class Backward {
 
   /** `tokenSegments` counts the different tokens among the rows. */
   *run(batch: BatchSize & { readonly tokenSegments: number }, split: Splitter): Dispatches {
+    const { rows, contexts, tokenSegments } = batch;
+    const keys = new AttentionCut(contexts);
+    const laterRows = new AttentionCut(laterRowsOf(contexts));
     for (const layer of this.#layers.toReversed()) {
-      yield* this.#mlp(layer, batch, split);
-      yield* this.#attention(layer, batch, split);
+      yield* this.#mlp(layer, rows, split);
+      yield* this.#attention(layer, { rows, keys, laterRows }, split);
     }
     const { hiddenSize: hidden } = this.config;
-    yield this.#embedding.dispatch(
-      { segment_count: batch.tokenSegments, hidden },
-      [groups(hidden), batch.tokenSegments, 1],
-      batch.rows * hidden,
-    );
+    yield* embedRowsGrad(this.#embedding, { segments: tokenSegments, rows, hidden }, split);
   }
 
   #bindLayer(layer: number): LayerKernels {
@@ -122,7 +118,7 @@ export class Backward {
       attentionOut: linear('attentionOut', a.attention, s.middleFlow, s.dAttention),
       attentionDot: kernels.bind('attention_grad_dot', head, {
         out: a.attention,
-        logsumexp: a.logsumexp,
+        softmax: a.softmax,
         dout: s.dAttention,
         levels: s.levels,
       }),
@@ -162,53 +158,74 @@ export class Backward {
   }
 
   /** From `flow`, the layer's output, to `middleFlow`. */
-  *#mlp(layer: LayerKernels, { rows }: BatchSize, split: Splitter): Dispatches {
+  *#mlp(layer: LayerKernels, rows: number, split: Splitter): Dispatches {
     const { hiddenSize: hidden, intermediateSize: inner } = this.config;
     yield* linearGrad(layer.down, rows, inner, hidden, split);
-    yield layer.gate.dispatch({ rows, inner }, [groups(inner), rows, 1], rows * inner);
+    yield* inPieces(layer.gate, { count: rows, workEach: inner }, split, (row_start, count) => ({
+      params: { inner, row_start },
+      grid: [groups(inner), count, 1],
+    }));
     yield* linearGrad(layer.gateUp, rows, hidden, 2 * inner, split);
-    yield* normGrad(layer.norm2, rows, hidden);
+    yield* normGrad(layer.norm2, rows, hidden, split);
   }
 
   /** From `middleFlow` to `flow`, the layer's input. */
-  *#attention(layer: LayerKernels, batch: BatchSize, split: Splitter): Dispatches {
+  *#attention(layer: LayerKernels, batch: AttentionBatch, split: Splitter): Dispatches {
     const { hiddenSize: hidden, heads, kvHeads, headDim } = this.config;
     const { rows } = batch;
     const queryColumns = heads * headDim;
     yield* linearGrad(layer.attentionOut, rows, queryColumns, hidden, split);
     yield* this.#attentionCore(layer, batch, split);
     const turned = (heads + kvHeads) * headDim;
-    yield layer.rope.dispatch(
-      { rows, heads, kv_heads: kvHeads },
-      [groups(turned / 2), rows, 1],
-      rows * turned,
-    );
+    yield* inPieces(layer.rope, { count: rows, workEach: turned }, split, (row_start, count) => ({
+      params: { heads, kv_heads: kvHeads, row_start },
+      grid: [groups(turned / 2), count, 1],
+    }));
     yield* linearGrad(layer.qkv, rows, hidden, queryColumns + 2 * kvHeads * headDim, split);
-    yield* normGrad(layer.norm1, rows, hidden);
+    yield* normGrad(layer.norm1, rows, hidden, split);
   }
 
-  /** From `dAttention` to the rotated `dqkv`. */
-  *#attentionCore(layer: LayerKernels, { rows, contextTokens }: BatchSize, split: Splitter): Dispatches {
+  /** From `dAttention` to the unrotated `dqkv`. */
+  *#attentionCore(layer: LayerKernels, batch: AttentionBatch, split: Splitter): Dispatches {
     const { heads, kvHeads, headDim } = this.config;
+    const { rows, keys, laterRows } = batch;
+    const columns = heads * headDim;
     const params = {
-      rows,
       heads,
       kv_heads: kvHeads,
       blocks_per_slot: this.parts.inputs.blocksPerSlot,
       scale: 1 / Math.sqrt(headDim),
     };
-    const steps = [
-      { bound: layer.attentionDot, perRow: heads, work: rows * heads * headDim },
-      { bound: layer.attentionToQ, perRow: heads, work: contextTokens * heads * headDim },
-      { bound: layer.attentionToKv, perRow: kvHeads, work: contextTokens * heads * headDim },
-    ];
-    for (const { bound, perRow, work } of steps) {
-      for (const [start, count] of cut(rows, 1, split.pieces(bound.kernel, work))) {
-        const range = { row_start: start, row_end: start + count };
-        yield bound.dispatch({ ...params, ...range }, [groups(count * perRow), 1, 1], (work * count) / rows);
-      }
+    const { attentionDot: dot, attentionToQ: toQ, attentionToKv: toKv } = layer;
+    yield* inPieces(dot, { count: rows, workEach: columns }, split, (row_start, count) => ({
+      params: { heads, row_start, row_end: row_start + count },
+      grid: [groups(count * heads), 1, 1],
+    }));
+    for (const piece of keys.into(split.pieces(toQ.kernel, keys.keys * columns))) {
+      const { rowStart, rowEnd, keyStart, keyEnd } = piece;
+      yield toQ.dispatch(
+        { ...params, row_start: rowStart, row_end: rowEnd, key_start: keyStart, key_end: keyEnd },
+        [groups((rowEnd - rowStart) * heads), 1, 1],
+        piece.keys * columns,
+      );
+    }
+    for (const piece of laterRows.into(split.pieces(toKv.kernel, laterRows.keys * columns))) {
+      const { rowStart, rowEnd, keyStart, keyEnd } = piece;
+      const range = { row_start: rowStart, row_end: rowEnd, later_start: keyStart, later_end: keyEnd };
+      yield toKv.dispatch(
+        { ...params, ...range, rows },
+        [groups((rowEnd - rowStart) * kvHeads), 1, 1],
+        piece.keys * columns,
+      );
     }
   }
+}
+
+/** What attention's backward pass is cut by: the keys each row sees, and the rows that see each row's key. */
+interface AttentionBatch {
+  readonly rows: number;
+  readonly keys: AttentionCut;
+  readonly laterRows: AttentionCut;
 }
 
 const NO_VARIANT = { overrides: {}, prelude: {} };
@@ -223,9 +240,4 @@ function* linearGrad(
 ): Dispatches {
   yield* linear.toWeight.run({ rows, inner, columns }, split);
   yield* linear.toInput.run({ rows, inner: columns, columns: inner }, split);
-}
-
-function* normGrad(norm: NormGrad, rows: number, hidden: number): Dispatches {
-  yield norm.toGain.dispatch({ rows, hidden }, [groups(hidden), 1, 1], rows * hidden);
-  yield norm.toInput.dispatch({ rows, hidden }, [laneGroups(rows, hidden), 1, 1], rows * hidden);
 }

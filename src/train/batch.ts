@@ -55,15 +55,15 @@ export interface MicroBatch {
   readonly rows: number;
   /** Rows that need logits. */
   readonly headRows: number;
-  /** Σ (position + 1) over the rows. */
-  readonly contextTokens: number;
+  /** position + 1 of each row. */
+  readonly contexts: readonly number[];
 }
 
 interface Bin {
   readonly sequences: PackedSequence[];
   rows: number;
   headRows: number;
-  contextTokens: number;
+  readonly contexts: number[];
 }
 
 /**
@@ -89,11 +89,11 @@ export function packMicroBatches(
       );
     }
     let bin = bins.find((open) => open.rows + rows <= rowsMax && open.sequences.length < slotsMax);
-    if (bin === undefined) bins.push((bin = { sequences: [], rows: 0, headRows: 0, contextTokens: 0 }));
+    if (bin === undefined) bins.push((bin = { sequences: [], rows: 0, headRows: 0, contexts: [] }));
     bin.sequences.push({ index, firstRow: bin.rows, rows, positions });
     bin.rows += rows;
     bin.headRows += positions.length;
-    bin.contextTokens += (rows * (rows + 1)) / 2;
+    for (let context = 1; context <= rows; context++) bin.contexts.push(context);
   });
   return bins;
 }

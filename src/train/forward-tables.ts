@@ -36,9 +36,12 @@ export class ForwardTables extends PackedTables<Name> {
     });
   }
 
-  /** The tables of a micro-batch as one host write, and the filters its rows use (see `filtersOf`). */
-  fill(batch: readonly ScoreSequence[], microBatch: MicroBatch): { write: WriteOp; filters: number } {
-    const { write, table } = this.blank();
+  /** The tables of a micro-batch as host writes, and the filters its rows use (see `filtersOf`). */
+  fill(
+    batch: readonly ScoreSequence[],
+    microBatch: MicroBatch,
+  ): { writes: Iterable<WriteOp>; filters: number } {
+    const { writes, table } = this.blank();
     const filters = this.#fillSlots(batch, microBatch, table('blockTable'), table('sampling'));
     this.#fillRows(batch, microBatch, table('rows'));
     const rowIndex = table('rowIndex');
@@ -50,7 +53,7 @@ export class ForwardTables extends PackedTables<Name> {
       sampleRows.set([slot, position + 1, target, 0], headRow * SAMPLE_ROW_WORDS);
       headRow++;
     }
-    return { write, filters };
+    return { writes, filters };
   }
 
   /** Blocks are handed out in order: what the cache held before is of no use to a new micro-batch. */

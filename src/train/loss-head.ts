@@ -1,14 +1,16 @@
 import type { Gpu } from '../gpu/device.js';
 import type { DispatchOp, Op } from '../gpu/ops.js';
 import type { Bound, Kernels } from '../kernels/kernels.js';
-import { groups, Matmul, MatmulTn, type Splitter } from '../kernels/launch.js';
+import { groups, inPieces, Matmul, MatmulTn, type Splitter } from '../kernels/launch.js';
 import type { OutputHead } from '../kernels/output-head.js';
-import { laneGroups, lanesFor } from '../kernels/transformer.js';
+import { clearChunks } from '../kernels/transfers.js';
+import { lanesFor, normRows } from '../kernels/transformer.js';
 import type { WeightBuffers } from '../kernels/weight-buffers.js';
 import type { ModelConfig } from '../model/config.js';
 import type { BackwardScratch } from './backward-scratch.js';
 import type { MicroBatch } from './batch.js';
 import type { LossTables } from './loss-tables.js';
+import { embedRowsGrad, normGrad, type NormGrad } from './row-grads.js';
 
 /** 32-bit words of a row's loss metrics: (loss · weight, ratio, clipped, kl), as policy_gradient.wgsl writes them. */
 export const LOSS_METRICS_WORDS = 4;
@@ -53,8 +55,7 @@ export class LossHead {
   readonly #toWeight: MatmulTn;
   readonly #scatter: Bound<'embed_rows_grad'>;
   readonly #scales: Bound<'rmsnorm_row'>;
-  readonly #toGain: Bound<'rmsnorm_gain_grad'>;
-  readonly #toStream: Bound<'rmsnorm_row_grad'>;
+  readonly #norm: NormGrad;
 
   constructor(
     kernels: Kernels,
@@ -98,16 +99,18 @@ export class LossHead {
       { x: stream, gain, row_index: tables.slice('headOrder'), y: scratch.flow, scale: this.#scale },
     );
     const dy = scratch.middleFlow;
-    this.#toGain = kernels.bind(
-      'rmsnorm_gain_grad',
-      { overrides: {}, prelude: {} },
-      { x: stream, scale: this.#scale, dy, dgain: gradients.slice('finalNorm') },
-    );
-    this.#toStream = kernels.bind(
-      'rmsnorm_row_grad',
-      { overrides: { HAS_PASSING: 0 }, prelude: lanes },
-      { x: stream, gain, scale: this.#scale, dy, passing: stream, dx: scratch.flow },
-    );
+    this.#norm = {
+      toGain: kernels.bind(
+        'rmsnorm_gain_grad',
+        { overrides: {}, prelude: {} },
+        { x: stream, scale: this.#scale, dy, dgain: gradients.slice('finalNorm') },
+      ),
+      toInput: kernels.bind(
+        'rmsnorm_row_grad',
+        { overrides: { HAS_PASSING: 0 }, prelude: lanes },
+        { x: stream, gain, scale: this.#scale, dy, passing: stream, dx: scratch.flow },
+      ),
+    };
   }
 
   *run(
@@ -118,53 +121,52 @@ export class LossHead {
   ): Generator<Op, void, void> {
     const { head } = this.parts;
     const { hiddenSize: hidden, vocabSize: vocabulary } = this.config;
-    yield head.norm(microBatch.headRows);
+    yield* head.norm(microBatch.headRows, split);
     for (const [start, count] of head.stretches(microBatch.headRows)) {
       yield* head.stretch(start, count, filters, split);
-      yield this.#loss(start, count, objective);
+      yield* this.#loss(start, count, objective, split);
       yield* this.#toWeight.run({ rows: count, inner: vocabulary, columns: hidden, gStart: start }, split);
       yield* this.#toNormed.run({ rows: count, inner: vocabulary, columns: hidden, yStart: start }, split);
     }
-    yield* this.#normGrad(microBatch);
+    yield* this.#normGrad(microBatch, split);
   }
 
   destroy(): void {
     for (const buffer of [this.metrics, this.#scale]) this.#gpu.destroyBuffer(buffer);
   }
 
-  #loss(start: number, count: number, objective: Objective): DispatchOp {
+  #loss(
+    start: number,
+    count: number,
+    objective: Objective,
+    split: Splitter,
+  ): Generator<DispatchOp, void, void> {
     const { vocabSize: vocabulary } = this.config;
     const { clipLow, clipHigh, klCoefficient } =
       objective.algorithm === 'grpo' ? objective : { clipLow: 0, clipHigh: 0, klCoefficient: 0 };
-    return this.#losses[objective.algorithm].dispatch(
-      {
-        rows: count,
+    const bound = this.#losses[objective.algorithm];
+    return inPieces(bound, { count, workEach: vocabulary }, split, (from, rows) => ({
+      params: {
         vocabulary,
-        row_start: start,
+        row_start: start + from,
+        logits_start: from,
         clip_low: clipLow,
         clip_high: clipHigh,
         kl_coefficient: klCoefficient,
       },
-      [groups(vocabulary), count, 1],
-      count * vocabulary,
-    );
+      grid: [groups(vocabulary), rows, 1],
+    }));
   }
 
   /**
    * Back through the final norm. The head normed only the rows that need logits: their gradients go to their places
    * among all rows, the other rows get zeros, and the norm's factors are made once more, for all rows.
    */
-  *#normGrad({ rows, headRows }: MicroBatch): Generator<Op, void, void> {
-    const { hiddenSize: hidden, rmsNormEps: eps } = this.config;
-    const laneGrid = [laneGroups(rows, hidden), 1, 1] as const;
-    yield { kind: 'clear', target: this.parts.scratch.middleFlow, offset: 0, bytes: rows * hidden * 4 };
-    yield this.#scatter.dispatch(
-      { segment_count: headRows, hidden },
-      [groups(hidden), headRows, 1],
-      headRows * hidden,
-    );
-    yield this.#scales.dispatch({ rows, hidden, eps }, laneGrid, rows * hidden);
-    yield this.#toGain.dispatch({ rows, hidden }, [groups(hidden), 1, 1], rows * hidden);
-    yield this.#toStream.dispatch({ rows, hidden }, laneGrid, rows * hidden);
+  *#normGrad({ rows, headRows }: MicroBatch, split: Splitter): Generator<Op, void, void> {
+    const { hiddenSize: hidden } = this.config;
+    yield* clearChunks(this.parts.scratch.middleFlow, rows * hidden * 4);
+    yield* embedRowsGrad(this.#scatter, { segments: headRows, rows: headRows, hidden }, split);
+    yield* normRows(this.#scales, rows, this.config, split);
+    yield* normGrad(this.#norm, rows, hidden, split);
   }
 }

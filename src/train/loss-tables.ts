@@ -25,9 +25,12 @@ export class LossTables extends PackedTables<Name> {
     });
   }
 
-  /** The tables of a micro-batch as one host write, and how many different tokens its rows have. */
-  fill(batch: readonly TrainSequence[], microBatch: MicroBatch): { write: WriteOp; tokenSegments: number } {
-    const { write, table } = this.blank();
+  /** The tables of a micro-batch as host writes, and how many different tokens its rows have. */
+  fill(
+    batch: readonly TrainSequence[],
+    microBatch: MicroBatch,
+  ): { writes: Iterable<WriteOp>; tokenSegments: number } {
+    const { writes, table } = this.blank();
     const lossRows = new Float32Array(table('lossRows').buffer, table('lossRows').byteOffset);
     const scatter = table('scatter');
     const headOrder = table('headOrder');
@@ -43,7 +46,7 @@ export class LossTables extends PackedTables<Name> {
       table('tokenSegments'),
       table('tokenOrder'),
     );
-    return { write, tokenSegments };
+    return { writes, tokenSegments };
   }
 }
 

@@ -1,9 +1,10 @@
 import type { DispatchOp, Op } from '../gpu/ops.js';
 import type { Bound, Kernels } from '../kernels/kernels.js';
-import { cut, groups, THREADS, type Splitter } from '../kernels/launch.js';
+import { groups, inPieces, THREADS, type Splitter } from '../kernels/launch.js';
+import { clearChunks } from '../kernels/transfers.js';
 import { WeightBuffers } from '../kernels/weight-buffers.js';
 import { assert, at } from '../lib/assert.js';
-import type { ParamLayout } from '../model/layout.js';
+import type { Buckets, ParamLayout } from '../model/layout.js';
 
 export interface AdamwOptions {
   readonly beta1: number;
@@ -43,8 +44,6 @@ export function decayRuns({ tensors }: ParamLayout): DecayRun[] {
 const PARTIALS_WANTED = 4096;
 const STRETCH_MIN = 64;
 const FLOAT32_MAX = (2 - 2 ** -23) * 2 ** 127;
-/** Bytes one clear op moves at most, so that it can be interrupted. */
-const CLEAR_BYTES = 16 * 2 ** 20;
 
 /** (global norm, clip factor) as clip_scale.wgsl writes them. */
 export const CLIP_BYTES = 8;
@@ -122,25 +121,23 @@ export class Optimizer {
     const step = this.#stepsTaken + 1;
     for (const { bucket, start, count, decay } of this.#runs) {
       const { update } = at(this.#buckets, bucket);
-      for (const [from, length] of cut(count, THREADS, split.pieces(update.kernel, count))) {
-        yield update.dispatch(
-          {
-            start: start + from,
-            count: length,
-            learning_rate: learningRate,
-            beta1,
-            beta2,
-            epsilon,
-            weight_decay: decay ? weightDecay : 0,
-            correction1: 1 - beta1 ** step,
-            correction2: 1 - beta2 ** step,
-            one_minus_beta1: 1 - beta1,
-            one_minus_beta2: 1 - beta2,
-          },
-          [groups(length), 1, 1],
-          length,
-        );
-      }
+      const work = { count, unit: THREADS, workEach: 1 };
+      yield* inPieces(update, work, split, (from, length) => ({
+        params: {
+          start: start + from,
+          count: length,
+          learning_rate: learningRate,
+          beta1,
+          beta2,
+          epsilon,
+          weight_decay: decay ? weightDecay : 0,
+          correction1: 1 - beta1 ** step,
+          correction2: 1 - beta2 ** step,
+          one_minus_beta1: 1 - beta1,
+          one_minus_beta2: 1 - beta2,
+        },
+        grid: [groups(length), 1, 1],
+      }));
     }
   }
 
@@ -148,6 +145,12 @@ export class Optimizer {
   *reset(): Generator<Op, void, void> {
     for (const moment of this.moments) yield* clear(moment);
     this.#stepsTaken = 0;
+  }
+
+  /** To where another optimizer was after `stepsTaken` steps. */
+  *load(moments: readonly [Buckets, Buckets], stepsTaken: number): Generator<Op, void, void> {
+    for (const [i, moment] of this.moments.entries()) yield* moment.upload(at(moments, i));
+    this.#stepsTaken = stepsTaken;
   }
 
   destroy(): void {
@@ -160,18 +163,14 @@ export class Optimizer {
     let partialStart = 0;
     for (const [i, { squares }] of this.#buckets.entries()) {
       const elements = at(this.layout.bucketElements, i);
-      const unit = stretch * THREADS;
-      for (const [start, count] of cut(elements, unit, split.pieces(squares.kernel, elements))) {
-        const partials = Math.ceil(count / stretch);
-        yield squares.dispatch(
-          { start, count, stretch, partial_start: partialStart },
-          [groups(partials), 1, 1],
-          count,
-        );
-        partialStart += partials;
-      }
+      const first = partialStart;
+      yield* inPieces(squares, { count: elements, unit: stretch, workEach: 1 }, split, (start, count) => ({
+        params: { start, count, stretch, partial_start: first + start / stretch },
+        grid: [groups(Math.ceil(count / stretch)), 1, 1],
+      }));
+      partialStart += Math.ceil(elements / stretch);
     }
-    assert(partialStart === this.#partialCount, 'every partial sum is made once');
+    // About PARTIALS_WANTED terms: too few to cut.
     const norm_max = Math.min(this.options.gradNormMax, FLOAT32_MAX);
     yield this.#sum.dispatch({ count: this.#partialCount, norm_max }, [1, 1, 1], this.#partialCount);
   }
@@ -179,9 +178,5 @@ export class Optimizer {
 
 /** Fills all buckets with zeros. */
 export function* clear(buffers: WeightBuffers): Generator<Op, void, void> {
-  for (const target of buffers.buckets) {
-    for (let offset = 0; offset < target.size; offset += CLEAR_BYTES) {
-      yield { kind: 'clear', target, offset, bytes: Math.min(CLEAR_BYTES, target.size - offset) };
-    }
-  }
+  for (const target of buffers.buckets) yield* clearChunks(target, target.size);
 }

@@ -1,11 +1,12 @@
 import type { Gpu } from '../gpu/device.js';
 import type { BufferSlice, WriteOp } from '../gpu/ops.js';
+import { writeChunks } from '../kernels/transfers.js';
 import { assert } from '../lib/assert.js';
 
 /** Storage bindings start at multiples of 256 bytes. */
 const ALIGN_WORDS = 64;
 
-/** Several tables of 32-bit words in one buffer, so that one host write fills them all. */
+/** Several tables of 32-bit words in one buffer, so that one host write, or a few when they are large, fills them all. */
 export class PackedTables<Name extends string> {
   readonly #buffer: GPUBuffer;
   readonly #starts = new Map<Name, number>();
@@ -31,13 +32,13 @@ export class PackedTables<Name extends string> {
   }
 
   /** Host memory for all tables, zeros; `table` gives the part of one. Fresh each time: a write may still be waiting. */
-  blank(): { readonly write: WriteOp; readonly table: (name: Name) => Uint32Array<ArrayBuffer> } {
+  blank(): { readonly writes: Iterable<WriteOp>; readonly table: (name: Name) => Uint32Array<ArrayBuffer> } {
     const data = new Uint32Array(this.#words);
     const table = (name: Name): Uint32Array<ArrayBuffer> => {
       const start = this.#start(name);
       return data.subarray(start, start + this.sizes[name]);
     };
-    return { write: { kind: 'write', target: this.#buffer, offset: 0, data }, table };
+    return { writes: writeChunks(this.#buffer, data), table };
   }
 
   destroy(): void {

@@ -21,7 +21,7 @@ import { LossTables } from './loss-tables.js';
 import { type AdamwOptions, clear, Optimizer } from './optimizer.js';
 import { type HeadRowBuffers, ResultLayout, type TrainResult } from './results.js';
 import { readStaging, Staging } from './staging.js';
-import { WeightsExport } from './weights-export.js';
+import { type Exported, type Exports, StateExport, type TrainerState } from './state.js';
 
 export interface TrainerOptions {
   /** Tokens of one micro-batch; activations of all layers are kept for so many. */
@@ -34,6 +34,17 @@ export interface TrainerOptions {
 export interface StepOptions {
   readonly objective: Objective;
   readonly learningRate: number;
+}
+
+/** What becomes of the weights once a step has changed them, as a part of its program. */
+export interface StepEnding {
+  /** Hands them on, on the device. */
+  readonly handOver: () => Generator<Op, void, void>;
+  readonly exports: Exports;
+}
+
+export interface StepOutcome extends Exported {
+  readonly result: TrainResult;
 }
 
 /** Row tables are dispatched with one row a workgroup along y. */
@@ -64,7 +75,7 @@ export class Trainer {
   readonly #backward: Backward;
   readonly #headRows: HeadRowBuffers;
   readonly #staging: Staging;
-  readonly #export: WeightsExport;
+  readonly #export: StateExport;
   readonly #bytesFixed: number;
   #reference: { weights: WeightBuffers; pass: ForwardPass } | null = null;
   /** True while an update may have reached some weights and not others. */
@@ -108,7 +119,7 @@ export class Trainer {
     const { sampled, stats } = this.#buffers.headActivations;
     this.#headRows = { sampled, stats, metrics: this.#lossHead.metrics };
     this.#staging = new Staging(gpu);
-    this.#export = new WeightsExport(gpu, this.weights);
+    this.#export = new StateExport(gpu, this.weights, this.optimizer);
     this.#bytesFixed = gpu.bytesAllocated - bytesBefore;
   }
 
@@ -132,6 +143,14 @@ export class Trainer {
     this.#torn = false;
   }
 
+  /** Goes on where another trainer was, bit for bit. */
+  *loadState({ weights, moments, stepsTaken }: TrainerState): Program {
+    assert(this.idle, 'a state loaded while a job is running');
+    yield* this.weights.upload(weights);
+    yield* this.optimizer.load(moments, stepsTaken);
+    this.#torn = false;
+  }
+
   /** Keeps a copy of the weights as they are now, for `score(…, 'reference')`. */
   *keepReference(): Program {
     this.#checkReady();
@@ -147,19 +166,26 @@ export class Trainer {
    * @throws UserError when a sequence is longer than the context or a micro-batch.
    */
   step(batch: readonly TrainSequence[], split: Splitter, options: StepOptions): Job<TrainResult> {
-    const microBatches = this.#pack(batch);
-    const { objective } = options;
-    const needsReference = objective.algorithm === 'grpo' && objective.klCoefficient !== 0;
-    const scored = batch.every(({ refLogprobs }) => refLogprobs !== null);
-    assert(!needsReference || scored, 'a KL term needs the log-probabilities of the reference');
-    const layout = new ResultLayout(microBatches);
-    const staging = this.#staging.reserve(layout.stepBytes);
-    const ops = this.#stepOps(batch, layout, staging, split, options);
-    return this.#jobs.start('step', ops, async () => {
-      const result = layout.readStep(batch, objective, await readStaging(staging, layout.stepBytes));
-      if (!result.skipped) this.optimizer.countStep();
-      this.#torn = false;
-      return result;
+    const { ops, read } = this.#step(batch, split, options);
+    return this.#jobs.start('step', ops, read);
+  }
+
+  /** As `step`, and in the same program what `ending` says. */
+  stepAndExport(
+    batch: readonly TrainSequence[],
+    split: Splitter,
+    options: StepOptions,
+    { handOver, exports }: StepEnding,
+  ): Job<StepOutcome> {
+    const { ops, read } = this.#step(batch, split, options);
+    const program = inTurn(
+      () => ops,
+      handOver,
+      () => this.#export.ops(exports),
+    );
+    return this.#jobs.start('step', program, async () => {
+      const result = await read();
+      return { result, ...(await this.#export.read()) };
     });
   }
 
@@ -187,7 +213,13 @@ export class Trainer {
   /** The weights as they are when the program runs, for the host. */
   exportWeights(): Job<Buckets> {
     this.#checkReady();
-    return this.#jobs.start('export', this.#export.ops(), () => this.#export.collect());
+    return this.#jobs.start('export', this.#export.ops('weights'), () => this.#export.readWeights());
+  }
+
+  /** Everything the next step depends on, as it is when the program runs, for `loadState`. */
+  exportState(): Job<TrainerState> {
+    this.#checkReady();
+    return this.#jobs.start('export', this.#export.ops('state'), () => this.#export.readState());
   }
 
   /** Frees every buffer. No job may be running: wait for its result, or give its program up. */
@@ -203,6 +235,28 @@ export class Trainer {
     this.#reference = null;
   }
 
+  #step(
+    batch: readonly TrainSequence[],
+    split: Splitter,
+    options: StepOptions,
+  ): { ops: Generator<Op, void, void>; read: () => Promise<TrainResult> } {
+    const microBatches = this.#pack(batch);
+    const { objective } = options;
+    const needsReference = objective.algorithm === 'grpo' && objective.klCoefficient !== 0;
+    const scored = batch.every(({ refLogprobs }) => refLogprobs !== null);
+    assert(!needsReference || scored, 'a KL term needs the log-probabilities of the reference');
+    const layout = new ResultLayout(microBatches);
+    const staging = this.#staging.reserve(layout.stepBytes);
+    const ops = this.#stepOps(batch, layout, staging, split, options);
+    const read = async (): Promise<TrainResult> => {
+      const result = layout.readStep(batch, objective, await readStaging(staging, layout.stepBytes));
+      if (!result.skipped) this.optimizer.countStep();
+      this.#torn = false;
+      return result;
+    };
+    return { ops, read };
+  }
+
   *#stepOps(
     batch: readonly TrainSequence[],
     layout: ResultLayout,
@@ -213,10 +267,10 @@ export class Trainer {
     yield* clear(this.gradients);
     let headRow = 0;
     for (const microBatch of layout.microBatches) {
-      const { write, filters } = this.#buffers.tables.fill(batch, microBatch);
+      const { writes, filters } = this.#buffers.tables.fill(batch, microBatch);
       const loss = this.#lossTables.fill(batch, microBatch);
-      yield write;
-      yield loss.write;
+      yield* writes;
+      yield* loss.writes;
       yield* this.#policy.transformer.forward(microBatch, split);
       yield* this.#lossHead.run(microBatch, filters, objective, split);
       yield* this.#backward.run({ ...microBatch, tokenSegments: loss.tokenSegments }, split);
@@ -237,8 +291,8 @@ export class Trainer {
   ): Generator<Op, void, void> {
     let headRow = 0;
     for (const microBatch of layout.microBatches) {
-      const { write, filters } = this.#buffers.tables.fill(batch, microBatch);
-      yield write;
+      const { writes, filters } = this.#buffers.tables.fill(batch, microBatch);
+      yield* writes;
       yield* pass.score(microBatch, filters, split);
       yield layout.copyScores(staging, headRow, microBatch.headRows, this.#headRows.sampled);
       headRow += microBatch.headRows;
@@ -301,4 +355,8 @@ export class Trainer {
     const weights = new WeightBuffers(this.kernels.gpu, this.layout, 'reference weights');
     return { weights, pass: new ForwardPass(this.kernels, this.config, weights, this.#buffers) };
   }
+}
+
+function* inTurn(...parts: (() => Generator<Op, void, void>)[]): Generator<Op, void, void> {
+  for (const part of parts) yield* part();
 }

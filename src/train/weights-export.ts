@@ -9,50 +9,56 @@ import { readStaging } from './staging.js';
 const CHUNK_BYTES = 4 * 2 ** 20;
 
 /**
- * Weights from the device to the host, a chunk at a time through staging buffers that are used again as soon as the
- * host has read them. How many there come to be depends on how far the host lags behind the device: never more than
- * the weights have chunks.
+ * Weights and moments from the device to the host, a chunk at a time through staging buffers that are used again as
+ * soon as the host has read them. How many there come to be depends on how far the host lags behind the device: never
+ * more than what is exported at once has chunks.
  */
 export class WeightsExport {
   readonly #free: GPUBuffer[] = [];
   #staged = 0;
   #reads: Promise<void>[] = [];
-  #target: Buckets = [];
+  #targets: Buckets[] = [];
 
-  constructor(
-    private readonly gpu: Gpu,
-    private readonly weights: WeightBuffers,
-  ) {}
+  constructor(private readonly gpu: Gpu) {}
 
   get bytes(): number {
     return this.#staged * CHUNK_BYTES;
   }
 
-  /** Copies everything out; `collect` then waits for it. */
-  *ops(): Generator<Op, void, void> {
-    const target = zeroBuckets(this.weights.layout);
+  /** Copies everything in `sources` out; `collect` then waits for it. */
+  *ops(sources: readonly WeightBuffers[]): Generator<Op, void, void> {
     const reads: Promise<void>[] = [];
-    this.#target = target;
+    const targets = sources.map(({ layout }) => zeroBuckets(layout));
+    this.#targets = targets;
     this.#reads = reads;
-    for (const [i, source] of this.weights.buckets.entries()) {
-      const bytesTotal = at(target, i).byteLength;
-      for (let offset = 0; offset < bytesTotal; offset += CHUNK_BYTES) {
-        const bytes = Math.min(CHUNK_BYTES, bytesTotal - offset);
-        const chunk = at(target, i).subarray(offset / 4, (offset + bytes) / 4);
-        yield* this.#chunk({ source, offset, bytes, chunk, reads });
-      }
+    for (const [i, { buckets }] of sources.entries()) {
+      for (const [j, source] of buckets.entries()) yield* this.#bucket(source, at(at(targets, i), j), reads);
     }
   }
 
-  /** The weights, once every chunk is here. */
-  async collect(): Promise<Buckets> {
+  /** What was copied out, in the order of the sources, once every chunk is here. */
+  async collect(): Promise<Buckets[]> {
+    const targets = this.#targets;
+    this.#targets = [];
     await Promise.all(this.#reads);
-    return this.#target;
+    return targets;
   }
 
   destroy(): void {
     assert(this.#free.length === this.#staged, 'destroyed while chunks are being read');
     for (const staging of this.#free) this.gpu.destroyBuffer(staging);
+  }
+
+  *#bucket(
+    source: GPUBuffer,
+    target: Float32Array<ArrayBuffer>,
+    reads: Promise<void>[],
+  ): Generator<Op, void, void> {
+    for (let offset = 0; offset < target.byteLength; offset += CHUNK_BYTES) {
+      const bytes = Math.min(CHUNK_BYTES, target.byteLength - offset);
+      const chunk = target.subarray(offset / 4, (offset + bytes) / 4);
+      yield* this.#chunk({ source, offset, bytes, chunk, reads });
+    }
   }
 
   *#chunk(piece: {

@@ -6,8 +6,13 @@ const SLOTS = 3;
 /** A reader that is overtaken this often in a row is looking at a bug, not at bad luck. */
 const PULL_TRIES_MAX = 8;
 
+/** The header's first word: the epoch that may publish, and the slot of the newest version. */
 const NEWEST = 0;
-const HEADER_WORDS = 1 + SLOTS * 3;
+const SLOT_WORDS = 4;
+const HEADER_WORDS = 1 + SLOTS * SLOT_WORDS;
+/** Of the first word: 0 before the first version, then slot + 1. */
+const SLOT_BITS = 2;
+export const EPOCH_MAX = 2 ** (30 - SLOT_BITS);
 
 /** What crosses threads: shared memory and how to read it. */
 export interface SharedStore {
@@ -17,30 +22,35 @@ export interface SharedStore {
 }
 
 /**
- * Versioned weights in shared memory: one publisher, any number of readers, no locks. A slot's sequence number is
- * odd while it is written (a seqlock); a checksum over the contents is stored with the version, so a torn or stale
- * slot is never taken for a version. Readers take the newest version only: those in between are never copied.
+ * Versioned weights in shared memory: one publisher at a time, any number of readers, no locks. A slot's sequence
+ * number is odd while it is written (a seqlock); a checksum over the contents is stored with the version, so a torn
+ * or stale slot is never taken for a version. Readers take the newest version only: those in between are never copied.
+ *
+ * A publisher may die half-way, and nobody can tell whether its thread will write once more. So each has an epoch
+ * (a fencing token, as in Chubby), and a version becomes the newest in one exchange of a word that holds the epoch: a
+ * publisher that was replaced meanwhile cannot. What it left half written is never the newest version, and its
+ * successor writes over it.
  */
 export class WeightStore {
   readonly #header: Int32Array;
 
-  private constructor(readonly shared: SharedStore) {
+  private constructor(
+    readonly shared: SharedStore,
+    /** As which this end publishes; readers need none. */
+    private readonly epoch: number,
+  ) {
     this.#header = new Int32Array(shared.header);
   }
 
   static create(layout: ParamLayout): WeightStore {
     const bytes = layout.bucketElements.reduce((sum, elements) => sum + elements * 4, 0);
     const header = new SharedArrayBuffer(HEADER_WORDS * 4);
-    new Int32Array(header)[NEWEST] = -1;
-    return new WeightStore({
-      layout,
-      header,
-      slots: Array.from({ length: SLOTS }, () => new SharedArrayBuffer(bytes)),
-    });
+    const slots = Array.from({ length: SLOTS }, () => new SharedArrayBuffer(bytes));
+    return new WeightStore({ layout, header, slots }, 0);
   }
 
-  static attach(shared: SharedStore): WeightStore {
-    return new WeightStore(shared);
+  static attach(shared: SharedStore, epoch = 0): WeightStore {
+    return new WeightStore(shared, epoch);
   }
 
   /** Bytes of one version. */
@@ -50,17 +60,37 @@ export class WeightStore {
 
   /** The newest version that can be pulled; −1 before the first. */
   get newestVersion(): number {
-    const slot = Atomics.load(this.#header, NEWEST);
+    const slot = slotOf(Atomics.load(this.#header, NEWEST));
     return slot < 0 ? -1 : Atomics.load(this.#header, versionWord(slot));
   }
 
-  /** Makes `version` the newest. Versions only rise; one thread publishes. */
-  publish(version: number, buckets: Buckets): void {
-    assert(version > this.newestVersion, `version ${version} after ${this.newestVersion}`);
+  /** From now on only who publishes as `epoch` may: whoever did before is fenced off, in the middle of a version too. */
+  claim(epoch: number): void {
+    assert(Number.isInteger(epoch) && epoch >= 0 && epoch < EPOCH_MAX, `a publisher of epoch ${epoch}`);
+    for (;;) {
+      const before = Atomics.load(this.#header, NEWEST);
+      assert(epoch >= epochOf(before), `epoch ${epoch} claims what ${epochOf(before)} has`);
+      const after = packed(epoch, slotOf(before));
+      if (Atomics.compareExchange(this.#header, NEWEST, before, after) === before) return;
+    }
+  }
+
+  /**
+   * Makes `version` the newest. Versions only rise; but a publisher may publish again what the one before it did, since
+   * a step that is taken again gives the same weights. `onPart` is called after each bucket.
+   *
+   * @throws Error when another publisher has taken over: the version is not visible then.
+   */
+  publish(version: number, buckets: Buckets, onPart: () => void = () => undefined): void {
+    const newest = Atomics.load(this.#header, NEWEST);
+    assert(epochOf(newest) === this.epoch, replacedText(version, this.epoch));
+    this.#checkRises(version, slotOf(newest));
     const elements = buckets.reduce((sum, bucket) => sum + bucket.length, 0);
     assert(elements * 4 === this.bytes, `${elements} elements published, ${this.bytes / 4} expected`);
-    const slot = (Atomics.load(this.#header, NEWEST) + 1) % SLOTS;
-    Atomics.add(this.#header, sequenceWord(slot), 1);
+    const slot = this.#slotToWrite(slotOf(newest));
+    const before = Atomics.load(this.#header, sequenceWord(slot));
+    const writing = before + (before % 2 === 0 ? 1 : 2);
+    Atomics.store(this.#header, sequenceWord(slot), writing);
     const words = new Int32Array(at(this.shared.slots, slot));
     let offset = 0;
     let checksum = version;
@@ -69,11 +99,15 @@ export class WeightStore {
       words.set(source, offset);
       checksum = mix(checksum, source);
       offset += source.length;
+      onPart();
     }
     Atomics.store(this.#header, versionWord(slot), version);
     Atomics.store(this.#header, checksumWord(slot), checksum);
-    Atomics.add(this.#header, sequenceWord(slot), 1);
-    Atomics.store(this.#header, NEWEST, slot);
+    Atomics.store(this.#header, epochWord(slot), this.epoch);
+    Atomics.compareExchange(this.#header, sequenceWord(slot), writing, writing + 1);
+    const after = packed(this.epoch, slot);
+    const isMine = Atomics.compareExchange(this.#header, NEWEST, newest, after) === newest;
+    assert(isMine, replacedText(version, this.epoch));
   }
 
   /**
@@ -84,7 +118,7 @@ export class WeightStore {
   pull(): { version: number; buckets: Buckets } {
     let damaged = 0;
     for (let attempt = 0; attempt < PULL_TRIES_MAX; attempt++) {
-      const slot = Atomics.load(this.#header, NEWEST);
+      const slot = slotOf(Atomics.load(this.#header, NEWEST));
       assert(slot >= 0, 'pull before the first publish');
       const before = Atomics.load(this.#header, sequenceWord(slot));
       if (before % 2 !== 0) continue;
@@ -99,6 +133,20 @@ export class WeightStore {
     const why =
       damaged > 0 ? `${damaged} did not match their checksum` : 'all were overtaken by newer versions';
     throw new Error(`assertion failed: of ${PULL_TRIES_MAX} pulls in a row ${why}`);
+  }
+
+  #checkRises(version: number, newestSlot: number): void {
+    const newest = newestSlot < 0 ? -1 : Atomics.load(this.#header, versionWord(newestSlot));
+    const isAgain = version === newest && Atomics.load(this.#header, epochWord(newestSlot)) < this.epoch;
+    assert(version > newest || isAgain, `version ${version} after ${newest}`);
+  }
+
+  /** The oldest slot; one that a dead publisher left half written only where there is no other: it may not be dead. */
+  #slotToWrite(newest: number): number {
+    const next = (newest + 1) % SLOTS;
+    const other = (newest + 2) % SLOTS;
+    const isWhole = (slot: number): boolean => Atomics.load(this.#header, sequenceWord(slot)) % 2 === 0;
+    return isWhole(next) || !isWhole(other) ? next : other;
   }
 
   #copy(slot: number, version: number): { buckets: Buckets; checksum: number } {
@@ -116,9 +164,18 @@ export class WeightStore {
   }
 }
 
-const sequenceWord = (slot: number): number => 1 + slot * 3;
-const versionWord = (slot: number): number => 2 + slot * 3;
-const checksumWord = (slot: number): number => 3 + slot * 3;
+const packed = (epoch: number, slot: number): number => (epoch << SLOT_BITS) | (slot + 1);
+const epochOf = (newest: number): number => newest >> SLOT_BITS;
+const slotOf = (newest: number): number => (newest & ((1 << SLOT_BITS) - 1)) - 1;
+
+const sequenceWord = (slot: number): number => 1 + slot * SLOT_WORDS;
+const versionWord = (slot: number): number => 2 + slot * SLOT_WORDS;
+const checksumWord = (slot: number): number => 3 + slot * SLOT_WORDS;
+const epochWord = (slot: number): number => 4 + slot * SLOT_WORDS;
+
+function replacedText(version: number, epoch: number): string {
+  return `version ${version} is refused: the publisher of epoch ${epoch} has been replaced`;
+}
 
 /** A running 32-bit checksum in which order matters (the multiplier is FNV-1a's prime). */
 function mix(start: number, words: Int32Array): number {

@@ -30,6 +30,9 @@ class Story {
   readonly #onDevice: (readonly BatchEntry[])[] = [];
   readonly #rowsPlanned = new Map<number, number>();
   readonly #serials = new Set<number>();
+  /** Rows ever planned of each sequence. */
+  readonly #rowsReached = new Map<number, number>();
+  #blocksMax = Infinity;
   #nextId = 1;
 
   constructor(
@@ -42,7 +45,7 @@ class Story {
   }
 
   get live(): Sequence[] {
-    return [...this.batcher.running, ...this.waiting];
+    return [...this.batcher.running, ...this.batcher.away, ...this.waiting];
   }
 
   add(): void {
@@ -62,6 +65,48 @@ class Story {
     if (this.live.length > 0) this.#end(this.random.pick(this.live), 'abort');
   }
 
+  /** A stage comes: anyone may be sent away, and blocks may be limited. */
+  preempt(): void {
+    const { random, batcher } = this;
+    this.#blocksMax = random.pick([Infinity, 0, random.int(0, batcher.limits.kvBlocks)]);
+    batcher.limitBlocks(this.#blocksMax);
+    for (const each of [...batcher.running]) {
+      if (random.uniform() < 0.5) batcher.sendAway(each);
+    }
+    this.checkOwnership();
+  }
+
+  /** The stage is gone. */
+  release(): void {
+    this.#blocksMax = Infinity;
+    this.batcher.limitBlocks(Infinity);
+  }
+
+  /** Those whose tokens are known return, some with their cache and some without. */
+  takeBack(): void {
+    const { batcher, random } = this;
+    const isReady = (each: Sequence): boolean => each.drawsInFlight === 0;
+    const ready = batcher.away.filter(isReady);
+    const before = batcher.away.length + batcher.running.length;
+    const returned = batcher.takeBack(isReady);
+    this.#check(
+      returned.every((each, i) => each === ready[i]),
+      'they do not return oldest first',
+    );
+    this.#check(before === batcher.away.length + batcher.running.length, 'a sequence is lost or made');
+    const all = this.#blocksMax === Infinity;
+    this.#check(!all || returned.length === ready.length, 'one of those that ran before finds no room');
+    for (const each of returned) {
+      const { id } = each.request;
+      this.#check(!this.#serials.has(each.serial), 'a serial is used twice');
+      this.#serials.add(each.serial);
+      const position = random.uniform() < 0.5 ? each.nextPosition : 0;
+      each.resumeAt(position);
+      this.#rowsPlanned.set(id, position);
+    }
+    this.checkOwnership();
+  }
+
   plan(): void {
     const { batcher } = this;
     const ready = this.#decodesReady();
@@ -77,6 +122,7 @@ class Story {
   /** The device answers the oldest step; any of its sequences may have stopped there. */
   answer(): void {
     for (const { sequence: each, samples } of this.#onDevice.shift() ?? []) {
+      if (samples) each.drawsInFlight--;
       if (!samples || each.finished !== null) continue;
       each.generated.tokenIds.push(0);
       const full = each.generated.tokenIds.length === each.request.tokensMax;
@@ -90,6 +136,10 @@ class Story {
     const { batcher } = this;
     const { slots, kvBlocks } = batcher.limits;
     const blocks = batcher.running.flatMap((each) => each.blocks);
+    const strays = [...batcher.away, ...this.waiting].filter(
+      (each) => each.blocks.length > 0 || each.slot >= 0,
+    );
+    this.#check(strays.length === 0, 'a sequence that does not run has a slot or blocks');
     this.#check(new Set(blocks).size === blocks.length, 'a block belongs to two sequences');
     this.#check(
       blocks.every((block) => block >= 0 && block < kvBlocks),
@@ -114,8 +164,11 @@ class Story {
   /** Runs on without arrivals or aborts: everything must come to its end within what it can possibly take. */
   drain(): void {
     const steps = this.live.reduce((sum, each) => sum + each.tokensInCacheMax + 1, 1);
+    this.release();
+    while (this.#onDevice.length > 0) this.answer();
     for (let step = 0; this.live.length > 0; step++) {
       this.#check(step <= steps, `${this.live.length} sequences starve`);
+      this.takeBack();
       this.plan();
       this.answer();
     }
@@ -137,10 +190,13 @@ class Story {
     }
     const [next] = this.waiting;
     const { slots } = this.batcher.limits;
+    const { freeBlocks, limits, away } = this.batcher;
+    const wanted = next === undefined ? Infinity : blocksFor(next.tokensInCacheMax);
     const room =
-      next !== undefined &&
+      away.length === 0 &&
       this.batcher.running.length < slots &&
-      blocksFor(next.tokensInCacheMax) <= this.batcher.freeBlocks;
+      wanted <= freeBlocks &&
+      limits.kvBlocks - freeBlocks + wanted <= this.#blocksMax;
     this.#check(!room, `sequence ${next?.request.id} waits though there is room`);
   }
 
@@ -151,8 +207,12 @@ class Story {
       new Set(entries.map((entry) => entry.sequence)).size === entries.length,
       'a sequence twice in a batch',
     );
+    let repeated = 0;
     for (const { sequence: each, start, count, samples } of entries) {
       const { id } = each.request;
+      const reached = this.#rowsReached.get(id) ?? 0;
+      repeated += Math.max(0, Math.min(reached, start + count) - start);
+      this.#rowsReached.set(id, Math.max(reached, start + count));
       this.#check(each.finished === null, `sequence ${id} is planned after its end`);
       this.#check(start === (this.#rowsPlanned.get(id) ?? 0), `sequence ${id} has a gap or an overlap`);
       this.#rowsPlanned.set(id, start + count);
@@ -161,6 +221,7 @@ class Story {
       this.#check(samples === start + count >= known, `sequence ${id} samples in the wrong place`);
       this.#check(start < known || count === 1, `sequence ${id} decodes ${count} rows at once`);
     }
+    this.#check(this.batcher.takeRowsRepeated() === repeated, 'the number of rows repeated');
   }
 
   #end(each: Sequence, reason: 'abort' | 'stop' | 'length'): void {
@@ -176,6 +237,50 @@ class Story {
 }
 
 describe('Batcher', () => {
+  it('loses no block, slot or sequence, and overlaps none, however sequences leave and return', () => {
+    let returns = 0;
+    for (let seed = 720; seed < 800; seed++) {
+      const story = new Story(new Random(seed), `seed ${seed}`);
+      for (let event = 0; event < 200; event++) {
+        const dice = story.random.uniform();
+        if (dice < 0.2) story.add();
+        else if (dice < 0.25) story.abort();
+        else if (dice < 0.32) story.preempt();
+        else if (dice < 0.4) story.release();
+        else if (dice < 0.5) {
+          const away = story.batcher.away.length;
+          story.takeBack();
+          returns += away - story.batcher.away.length;
+        } else if (dice < 0.75) story.plan();
+        else story.answer();
+      }
+      story.drain();
+      expect(story.finished.size, `seed ${seed}`).toBe(story.added.length);
+    }
+    expect(returns).toBeGreaterThan(200);
+  });
+
+  it('lets those away return before any that never ran, and only as blocks allow', () => {
+    const batcher = new Batcher({ slots: 3, batchTokensMax: 64, kvBlocks: 6 });
+    const [a, b, c, d] = [sequence(1, 20, 5), sequence(2, 20, 5), sequence(3, 20, 5), sequence(4, 20, 5)];
+    for (const each of [a, b, c, d]) batcher.add(each);
+    batcher.plan();
+    batcher.limitBlocks(2);
+    for (const each of [c, a, b]) batcher.sendAway(each);
+    expect(batcher.away).toEqual([a, b, c]);
+    expect(batcher.plan()).toEqual([]);
+    const isReady = (each: Sequence): boolean => each !== a;
+    expect(batcher.takeBack(isReady)).toEqual([b]);
+    expect(batcher.takeBack(() => true)).toEqual([]);
+    batcher.limitBlocks(Infinity);
+    expect(batcher.takeBack(() => true)).toEqual([a, c]);
+    expect(batcher.running).toEqual([a, b, c]);
+    expect(() => batcher.sendAway(d)).toThrow('does not run');
+    batcher.finish(a, 'abort');
+    batcher.plan();
+    expect(batcher.running).toEqual([b, c, d]);
+  });
+
   it('holds its invariants through random arrivals, aborts and ends, and starves nobody', () => {
     let longest = 0;
     for (let seed = 600; seed < 700; seed++) {
@@ -244,6 +349,18 @@ describe('Batcher', () => {
 });
 
 describe('KvBlocks', () => {
+  it('hands out neighbours where it can', () => {
+    const blocks = new KvBlocks(6);
+    const [one, two] = [blocks.take(2), blocks.take(3)];
+    expect([one, two]).toEqual([
+      [4, 5],
+      [1, 2, 3],
+    ]);
+    blocks.give(one);
+    blocks.give(two);
+    expect(blocks.take(6)).toEqual([0, 1, 2, 3, 4, 5]);
+  });
+
   it('hands out each block once and takes back what it gave', () => {
     for (let seed = 700; seed < 720; seed++) {
       const random = new Random(seed);

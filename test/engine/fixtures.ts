@@ -1,4 +1,4 @@
-import type { EngineUpdate } from '#src/engine/engine.js';
+import type { EngineUpdate, KvOnPreempt } from '#src/engine/engine.js';
 import {
   noTokens,
   type FinishReason,
@@ -13,6 +13,7 @@ import { whole, type Splitter } from '#src/kernels/launch.js';
 import { assert, at } from '#src/lib/assert.js';
 import { rolloutKey, type Random } from '#src/lib/prng.js';
 import type { Buckets } from '#src/model/layout.js';
+import type { KvCounts } from '#src/telemetry/records.js';
 import type { TestGpu } from '../helpers/gpu.js';
 import { randomTokens } from '../oracle/fixtures.js';
 import type { SamplingParams } from '../oracle/sampling.js';
@@ -141,19 +142,29 @@ export class TestEngine {
     submit: Submit = atOnce,
   ): Promise<void> {
     const { engine, device } = this;
+    let isStuck = false;
     for (let step = 0; engine.sequenceCount > 0;) {
       if (before(step) === false) break;
       const program = engine.nextStep();
       if (program !== null) {
         submit(device.gpu, program);
         step++;
+        isStuck = false;
         continue;
       }
-      assert(engine.stepsInFlight > 0, `${engine.sequenceCount} sequences, and nothing to do or to wait for`);
+      assert(!isStuck, `${engine.sequenceCount} sequences, and nothing to do or to wait for`);
+      // Without a step in flight there may be caches on their way: once all has settled there must be work.
+      isStuck = engine.stepsInFlight === 0;
       await engine.settled();
     }
     await engine.settled();
     device.gpu.assertHealthy();
+  }
+
+  /** A stage takes the device: what its coming makes of the caches is submitted at once. */
+  leave(kv: KvOnPreempt, submit: Submit = atOnce): KvCounts {
+    submit(this.device.gpu, this.engine.leave(kv));
+    return this.engine.takeKvCounts();
   }
 
   destroy(): void {

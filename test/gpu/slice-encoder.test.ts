@@ -24,7 +24,7 @@ function signOf(x: GPUBuffer, y: GPUBuffer): DispatchOp {
       scale: gpu.createStorage('s', 4),
     },
   );
-  return kernel.dispatch({ rows: 1, hidden: 1, eps: 0 }, [1, 1, 1], 1);
+  return kernel.dispatch({ hidden: 1, eps: 0, row_start: 0, row_end: 1 }, [1, 1, 1], 1);
 }
 
 function copy(source: GPUBuffer, target: GPUBuffer, elements = 1): CopyOp {

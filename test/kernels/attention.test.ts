@@ -2,6 +2,7 @@ import { describe, it } from 'vitest';
 import type { DispatchOp } from '#src/gpu/ops.js';
 import { runProgram } from '#src/gpu/slice-encoder.js';
 import { BLOCK_TOKENS } from '#src/kernels/kv-cache.js';
+import { AttentionCut, laterRowsOf } from '#src/kernels/attention-cut.js';
 import { cut, groups } from '#src/kernels/launch.js';
 import { at } from '#src/lib/assert.js';
 import { Random } from '#src/lib/prng.js';
@@ -24,9 +25,10 @@ const MIXED: readonly Stretch[] = [
   { tokens: 20, queries: 5 },
   { tokens: 33, queries: 33 },
   { tokens: 70, queries: 2 },
+  { tokens: 200, queries: 3 },
 ];
 /** A trainer's batch: whole sequences. */
-const WHOLE = [1, 15, 16, 17, 33].map((tokens) => ({ tokens, queries: tokens }));
+const WHOLE = [1, 15, 16, 17, 33, 140].map((tokens) => ({ tokens, queries: tokens }));
 const TOLERANCE = 3e-6;
 
 const device = useGpu();
@@ -107,18 +109,30 @@ function common(example: Case) {
   };
 }
 
-type RowRange = { row_start: number; row_end: number };
-
-/** One dispatch a piece of the rows, `perRow` threads each. */
+/** One dispatch a piece of rows and keys, `perRow` threads a row. */
 function dispatches(
-  rows: number,
+  attention: AttentionCut,
   perRow: number,
   pieces: number,
-  dispatch: (range: RowRange, grid: readonly [number, number, number]) => DispatchOp,
+  dispatch: (
+    rows: { row_start: number; row_end: number },
+    keys: readonly [start: number, end: number],
+    grid: readonly [number, number, number],
+  ) => DispatchOp,
 ): DispatchOp[] {
-  return [...cut(rows, 1, pieces)].map(([start, count]) =>
-    dispatch({ row_start: start, row_end: start + count }, [groups(count * perRow), 1, 1]),
-  );
+  return attention
+    .into(pieces)
+    .map(({ rowStart, rowEnd, keyStart, keyEnd }) =>
+      dispatch(
+        { row_start: rowStart, row_end: rowEnd },
+        [keyStart, keyEnd],
+        [groups((rowEnd - rowStart) * perRow), 1, 1],
+      ),
+    );
+}
+
+function contextsOf({ positions }: RaggedBatch): number[] {
+  return positions.map((position) => position + 1);
 }
 
 async function forward(example: Case, pieces = 1) {
@@ -127,17 +141,18 @@ async function forward(example: Case, pieces = 1) {
   const { variant, buffers, params } = common(example);
   const [outElements, levels] = [batch.rows * shape.heads * shape.headDim, batch.rows * shape.heads];
   const out = upload(gpu, untouched(outElements + 3));
-  const logsumexp = upload(gpu, untouched(levels + 3));
-  const kernel = kernels.bind('attention_paged', variant, { ...buffers, out, logsumexp });
+  const softmax = upload(gpu, untouched(2 * levels + 3));
+  const kernel = kernels.bind('attention_paged', variant, { ...buffers, out, softmax });
+  const attention = new AttentionCut(contextsOf(batch));
   await runProgram(
     gpu,
-    dispatches(batch.rows, shape.heads, pieces, (range, grid) =>
-      kernel.dispatch({ ...params, ...range }, grid, 1),
+    dispatches(attention, shape.heads, pieces, (rows, [key_start, key_end], grid) =>
+      kernel.dispatch({ ...params, ...rows, key_start, key_end }, grid, 1),
     ),
   );
   return {
     out: await readF32(gpu, out, outElements + 3),
-    logsumexp: await readF32(gpu, logsumexp, levels + 3),
+    softmax: await readF32(gpu, softmax, 2 * levels + 3),
   };
 }
 
@@ -155,17 +170,26 @@ async function backward(example: Case, dout: Floats, pieces = 1): Promise<Floats
   const flow = upload(gpu, dout);
   const dot = kernels.bind('attention_grad_dot', variant, {
     out: upload(gpu, forwarded.out),
-    logsumexp: upload(gpu, forwarded.logsumexp),
+    softmax: upload(gpu, forwarded.softmax),
     dout: flow,
     levels,
   });
   const gradQ = kernels.bind('attention_grad_q', variant, { ...buffers, levels, dout: flow, dqkv });
   const gradKv = kernels.bind('attention_grad_kv', variant, { ...buffers, levels, dout: flow, dqkv });
+  const contexts = contextsOf(batch);
   await runProgram(gpu, [
-    ...dispatches(rows, heads, pieces, (range, grid) => dot.dispatch({ heads, ...range }, grid, 1)),
-    ...dispatches(rows, heads, pieces, (range, grid) => gradQ.dispatch({ ...params, ...range }, grid, 1)),
-    ...dispatches(rows, kvHeads, pieces, (range, grid) =>
-      gradKv.dispatch({ ...params, rows, ...range }, grid, 1),
+    ...[...cut(rows, 1, pieces)].map(([start, count]) =>
+      dot.dispatch({ heads, row_start: start, row_end: start + count }, [groups(count * heads), 1, 1], 1),
+    ),
+    ...dispatches(new AttentionCut(contexts), heads, pieces, (range, [key_start, key_end], grid) =>
+      gradQ.dispatch({ ...params, ...range, key_start, key_end }, grid, 1),
+    ),
+    ...dispatches(
+      new AttentionCut(laterRowsOf(contexts)),
+      kvHeads,
+      pieces,
+      (range, [later_start, later_end], grid) =>
+        gradKv.dispatch({ ...params, rows, ...range, later_start, later_end }, grid, 1),
     ),
   ]);
   return readF32(gpu, dqkv, elements + 3);
@@ -178,6 +202,14 @@ function matrices({ heads, kvHeads, headDim }: Shape, { q, keys, values }: Conte
     k: Matrix.from(tokens, kvHeads * headDim, keys),
     v: Matrix.from(tokens, kvHeads * headDim, values),
   };
+}
+
+/** log Σ exp(score) of every (row, head) from (largest score, Σ exp(score − largest)). */
+function logSumExps(softmax: Floats): Float64Array {
+  return Float64Array.from(
+    { length: Math.floor(softmax.length / 2) },
+    (_, item) => at(softmax, 2 * item) + Math.log(at(softmax, 2 * item + 1)),
+  );
 }
 
 /** log Σ exp(score) of every (query, head), in the kernel's order. */
@@ -206,7 +238,8 @@ describe('attention_paged', () => {
       const shape = randomShape(random);
       const example = randomCase(random, shape, MIXED, sharpness);
       const cuts = random.int(1, 4);
-      const { out, logsumexp } = await forward(example, cuts);
+      const { out, softmax } = await forward(example, cuts);
+      const logsumexp = logSumExps(softmax);
       const label = `seed ${seed}: ${JSON.stringify(shape)}, sharpness ${sharpness}, in ${cuts}`;
       const columns = shape.heads * shape.headDim;
       example.contexts.forEach((context, stretch) => {
@@ -227,7 +260,7 @@ describe('attention_paged', () => {
         );
       });
       expectSameBits(out.slice(-3), untouched(3), `${label}: past out`);
-      expectSameBits(logsumexp.slice(-3), untouched(3), `${label}: past logsumexp`);
+      expectSameBits(softmax.slice(-3), untouched(3), `${label}: past softmax`);
     }
   });
 
@@ -239,10 +272,10 @@ describe('attention_paged', () => {
       const columns = shape.heads * shape.headDim;
       const example = randomCase(random, shape, MIXED);
       const all = await forward(example);
-      for (const pieces of [2, 5, example.batch.rows]) {
+      for (const pieces of [2, 5, example.batch.rows, Infinity]) {
         const cutUp = await forward(example, pieces);
         expectSameBits(cutUp.out, all.out, `seed ${seed}: in ${pieces} pieces`);
-        expectSameBits(cutUp.logsumexp, all.logsumexp, `seed ${seed}: logsumexp in ${pieces} pieces`);
+        expectSameBits(cutUp.softmax, all.softmax, `seed ${seed}: softmax in ${pieces} pieces`);
       }
       // The same sequences in another order, slots and blocks; and the last row of each all by itself.
       const order = shuffled(random, MIXED.length);
@@ -313,7 +346,7 @@ describe('attention gradients', () => {
     const example = randomCase(random, shape, WHOLE);
     const dout = normals(random, example.batch.rows * outColumns);
     const all = await backward(example, dout);
-    for (const pieces of [3, example.batch.rows]) {
+    for (const pieces of [3, example.batch.rows, Infinity]) {
       expectSameBits(await backward(example, dout, pieces), all, `in ${pieces} pieces`);
     }
     for (const [stretch, { tokens }] of WHOLE.entries()) {

@@ -46,7 +46,7 @@ describe('embed_rows', () => {
             x,
           },
         );
-        await runProgram(gpu, [kernel.dispatch({ rows, hidden }, [groups(hidden), rows, 1], 1)]);
+        await runProgram(gpu, [kernel.dispatch({ hidden, row_start: 0 }, [groups(hidden), rows, 1], 1)]);
         const wanted = Float32Array.from(embed(Matrix.from(vocabulary, hidden, table), tokens).data);
         const after = await readF32(gpu, x, (rows + 1) * hidden);
         const label = `seed ${seed}: ${rows}×${hidden} of ${vocabulary}`;
@@ -92,7 +92,7 @@ describe('embed_rows_grad', () => {
         },
       );
       const grid = [groups(hidden), count, 1] as const;
-      await runProgram(gpu, [kernel.dispatch({ segment_count: count, hidden }, grid, 1)]);
+      await runProgram(gpu, [kernel.dispatch({ hidden, segment_start: 0, column_start: 0 }, grid, 1)]);
       const after = await readF32(gpu, dembedding, before.length);
       const gradient = embedBackward(tokens, Matrix.from(tokens.length, hidden, dx), vocabulary);
       const wanted = sum(gradient, Matrix.from(vocabulary, hidden, before));

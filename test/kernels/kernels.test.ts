@@ -4,6 +4,17 @@ import { upload, useGpu } from '../helpers/gpu.js';
 
 const device = useGpu({ backend: 'null' });
 const PLAIN = { overrides: {}, prelude: {} } as const;
+const MATMUL_PARAMS = {
+  rows: 1,
+  inner: 1,
+  columns: 1,
+  x_start: 0,
+  y_start: 0,
+  column_start: 0,
+  column_end: 1,
+  inner_start: 0,
+  inner_end: 1,
+};
 
 function siluBuffers(): Buffers<'silu_gate'> {
   const { gpu } = device;
@@ -20,8 +31,7 @@ describe('Kernels', () => {
         { overrides: { HAS_RESIDUAL }, prelude: { TILE_ROWS: 4 } },
         { x, w: x, residual: x, y: gpu.createStorage('y', 64) },
       );
-    const op = (HAS_RESIDUAL: number) =>
-      bind(HAS_RESIDUAL).dispatch({ rows: 1, inner: 1, columns: 1, x_start: 0, y_start: 0 }, [1, 1, 1], 1);
+    const op = (HAS_RESIDUAL: number) => bind(HAS_RESIDUAL).dispatch(MATMUL_PARAMS, [1, 1, 1], 1);
     expect(op(0).pipeline).toBe(op(0).pipeline);
     expect(op(0).bindGroup).not.toBe(op(0).bindGroup);
     expect(op(1).pipeline).not.toBe(op(0).pipeline);
@@ -60,18 +70,18 @@ describe('a dispatch', () => {
       { overrides: {}, prelude: { LANES: 8 } },
       { x, gain: x, row_index: x, y: gpu.createStorage('y', 64), scale: gpu.createStorage('scale', 64) },
     );
-    const op = kernel.dispatch({ rows: 3, hidden: 7, eps: 0.5 }, [2, 3, 4], 99);
-    expect([...op.immediates]).toEqual([3, 7, 0x3f000000]);
+    const op = kernel.dispatch({ row_start: 3, row_end: 5, hidden: 7, eps: 0.5 }, [2, 3, 4], 99);
+    expect([...op.immediates]).toEqual([7, 0x3f000000, 3, 5]);
     expect(op).toMatchObject({ kind: 'dispatch', grid: [2, 3, 4], work: 99 });
   });
 
   it('stops at params and grids that cannot be meant', () => {
     const kernel = device.kernels.bind('silu_gate', PLAIN, siluBuffers());
-    const params = { rows: 1, inner: 1 };
-    expect(() => kernel.dispatch({ rows: NaN, inner: 1 }, [1, 1, 1], 1)).toThrow(
-      'silu_gate: param rows is NaN',
+    const params = { inner: 1, row_start: 0 };
+    expect(() => kernel.dispatch({ ...params, row_start: NaN }, [1, 1, 1], 1)).toThrow(
+      'silu_gate: param row_start is NaN',
     );
-    expect(() => kernel.dispatch({ rows: 1, inner: Infinity }, [1, 1, 1], 1)).toThrow(
+    expect(() => kernel.dispatch({ ...params, inner: Infinity }, [1, 1, 1], 1)).toThrow(
       'param inner is Infinity',
     );
     expect(() => kernel.dispatch(params, [0, 1, 1], 1)).toThrow('silu_gate: grid 0×1×1');

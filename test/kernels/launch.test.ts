@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { cut, groups } from '#src/kernels/launch.js';
+import { cut, cutBoth, groups } from '#src/kernels/launch.js';
 import { Random } from '#src/lib/prng.js';
 
 it.each([1, 2, 3])('cut covers everything once, in pieces that start at whole units (seed %i)', (seed) => {
@@ -34,6 +34,32 @@ it('cut keeps every piece within the reach of a grid', () => {
   const pieces = [...cut(200_000, 1, 1)];
   expect(Math.max(...pieces.map(([, count]) => count))).toBe(65_535);
   expect(pieces.reduce((sum, [, count]) => sum + count, 0)).toBe(200_000);
+});
+
+it('cutBoth cuts the second axis only where the first gives too few pieces, and covers every unit once', () => {
+  const [first, second] = [
+    { total: 10, unit: 4 },
+    { total: 5, unit: 2 },
+  ];
+  expect([...cutBoth(first, second, 1)]).toEqual([
+    [
+      [0, 10],
+      [0, 5],
+    ],
+  ]);
+  expect([...cutBoth(first, second, 3)].map(([, inner]) => inner)).toEqual([
+    [0, 5],
+    [0, 5],
+    [0, 5],
+  ]);
+  expect([...cutBoth(first, second, 4)]).toHaveLength(6);
+  const covered = [...cutBoth(first, second, Infinity)].flatMap(([[row, rows], [column, columns]]) =>
+    Array.from({ length: rows * columns }, (_, i) =>
+      [row + Math.floor(i / columns), column + (i % columns)].join(),
+    ),
+  );
+  expect(covered).toHaveLength(50);
+  expect(new Set(covered).size).toBe(50);
 });
 
 it('groups of 64 threads', () => {

@@ -101,14 +101,14 @@ describe.each(['matmul_nn', 'matmul_nt'] as const)('%s', (name) => {
     'gives a row the same bits alone, in any place and in any number of pieces (seed %i)',
     async (seed) => {
       const random = new Random(seed).fork(`${name} bits`);
-      const shape = { rows: 37, inner: 45, columns: 70 };
+      const shape = { rows: 37, inner: 545, columns: 70 };
       const { rows, inner, columns } = shape;
       const x = normals(random, rows * inner);
       const w = normals(random, inner * columns);
       const residual = normals(random, rows * columns);
       const all = await run(shape, { x, w, residual }, rows, whole);
 
-      for (const count of [2, 3, rows]) {
+      for (const count of [2, 3, rows, Infinity]) {
         const cut = await run(shape, { x, w, residual }, rows, pieces(count));
         expectSameBits(cut, all, `seed ${seed}: in ${count} pieces`);
       }
@@ -183,12 +183,12 @@ describe('matmul_tn', () => {
 
   it.each(SEEDS)('gives the same bits in any number of pieces (seed %i)', async (seed) => {
     const random = new Random(seed).fork('matmul_tn bits');
-    const shape = { rows: 33, inner: 50, columns: 21 };
+    const shape = { rows: 33, inner: 50, columns: 141 };
     const x = normals(random, shape.rows * shape.inner);
     const g = normals(random, shape.rows * shape.columns);
     const y = normals(random, shape.inner * shape.columns);
     const all = await run(shape, { x, g, y }, whole);
-    for (const count of [2, 3, 50]) {
+    for (const count of [2, 3, 50, Infinity]) {
       expectSameBits(await run(shape, { x, g, y }, pieces(count)), all, `seed ${seed}: in ${count} pieces`);
     }
   });

@@ -95,9 +95,9 @@ async function lossOf(
       { ...buffers, logits },
     );
     const params = {
-      rows: own.length,
       vocabulary,
       row_start: start,
+      logits_start: 0,
       clip_low: hyper.clipLow,
       clip_high: hyper.clipHigh,
       kl_coefficient: hyper.klBeta,

@@ -47,7 +47,9 @@ async function forward(
       scale,
     },
   );
-  await runProgram(gpu, [kernel.dispatch({ rows, hidden, eps }, [laneGroups(rows, hidden), 1, 1], 1)]);
+  await runProgram(gpu, [
+    kernel.dispatch({ hidden, eps, row_start: 0, row_end: rows }, [laneGroups(rows, hidden), 1, 1], 1),
+  ]);
   return { y: await readF32(gpu, y, (rows + 2) * hidden), scale: await readF32(gpu, scale, rows + 2) };
 }
 
@@ -71,7 +73,9 @@ async function inputGradient(
       dx,
     },
   );
-  await runProgram(gpu, [kernel.dispatch({ rows, hidden }, [laneGroups(rows, hidden), 1, 1], 1)]);
+  await runProgram(gpu, [
+    kernel.dispatch({ hidden, row_start: 0, row_end: rows }, [laneGroups(rows, hidden), 1, 1], 1),
+  ]);
   return readF32(gpu, dx, (rows + 2) * hidden);
 }
 
@@ -187,7 +191,7 @@ describe('rmsnorm_gain_grad', () => {
         { overrides: {}, prelude: {} },
         { x: upload(gpu, x), scale: upload(gpu, scale), dy: upload(gpu, dy), dgain },
       );
-      await runProgram(gpu, [kernel.dispatch({ rows, hidden }, [groups(hidden), 1, 1], 1)]);
+      await runProgram(gpu, [kernel.dispatch({ rows, hidden, column_start: 0 }, [groups(hidden), 1, 1], 1)]);
       const after = await readF32(gpu, dgain, hidden + 1);
       const { dGain } = rmsNormBackward(
         Matrix.from(rows, hidden, x),

@@ -73,7 +73,7 @@ async function write(shape: Shape, batch: RaggedBatch, qkv: Floats) {
       v_cache,
     },
   );
-  const params = { rows: batch.rows, heads, kv_heads: kvHeads, blocks_per_slot: batch.blocksPerSlot };
+  const params = { heads, kv_heads: kvHeads, blocks_per_slot: batch.blocksPerSlot, row_start: 0 };
   await runProgram(gpu, [kernel.dispatch(params, [groups(columnsOf(shape) / 2), batch.rows, 1], 1)]);
   return {
     q: await readF32(gpu, q, queryElements + 5),
@@ -92,7 +92,7 @@ async function turnBack(shape: Shape, batch: RaggedBatch, dqkv: Floats): Promise
     { rows: upload(gpu, batch.rowTable), angles: upload(gpu, angles(shape, batch)), dqkv: buffer },
   );
   const grid = [groups(((heads + kvHeads) * headDim) / 2), batch.rows, 1] as const;
-  await runProgram(gpu, [kernel.dispatch({ rows: batch.rows, heads, kv_heads: kvHeads }, grid, 1)]);
+  await runProgram(gpu, [kernel.dispatch({ heads, kv_heads: kvHeads, row_start: 0 }, grid, 1)]);
   return readF32(gpu, buffer, dqkv.length);
 }
 

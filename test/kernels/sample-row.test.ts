@@ -266,7 +266,7 @@ describe('bits', () => {
       const all = await sampleRows(device, requests);
       const order = shuffled(random, requests.length);
       const moved = order.map((row) => at(requests, row));
-      for (const pieces of [1, 2, requests.length]) {
+      for (const pieces of [1, 2, requests.length, 5 * requests.length, Infinity]) {
         const mixed = await sampleRows(device, moved, { random, pieces });
         for (const [place, row] of order.entries()) {
           const label = `row ${row} in place ${place}, ${pieces} pieces`;

@@ -1,6 +1,6 @@
 import { runProgram } from '#src/gpu/slice-encoder.js';
-import { cut, THREADS } from '#src/kernels/launch.js';
 import {
+  cutDraw,
   filtersOf,
   NONE,
   readSampled,
@@ -95,13 +95,17 @@ export async function sampleRows(
     },
   );
   const needed = requests.reduce((all, { params }) => all | filtersOf(params, vocabulary), 0);
-  const dispatches = [...cut(rows, THREADS / lanesFor(vocabulary), pieces)].map(([start, count]) =>
-    kernel.dispatch(
-      { rows: count, vocabulary, filters: filters ?? needed, row_start: start, logits_start: start },
-      [laneGroups(count, vocabulary), 1, 1],
-      1,
-    ),
-  );
+  const used = filters ?? needed;
+  const dispatches = Array.from(cutDraw(rows, vocabulary, used, pieces), (piece) => {
+    const ranges = {
+      row_start: piece.from,
+      logits_start: piece.from,
+      pass_start: piece.passStart,
+      pass_end: piece.passEnd,
+    };
+    const params = { rows: piece.rows, vocabulary, filters: used, ...ranges };
+    return kernel.dispatch(params, [laneGroups(piece.rows, vocabulary), 1, 1], 1);
+  });
   await runProgram(gpu, dispatches);
   const words = await readU32(gpu, sampled, rows * SAMPLED_WORDS);
   const floats = new Float32Array(words.buffer);

@@ -25,7 +25,7 @@ async function forward(rows: number, inner: number, gateUp: Floats): Promise<Flo
     { overrides: {}, prelude: {} },
     { gate_up: upload(gpu, gateUp), y },
   );
-  await runProgram(gpu, [kernel.dispatch({ rows, inner }, [groups(inner), rows, 1], 1)]);
+  await runProgram(gpu, [kernel.dispatch({ inner, row_start: 0 }, [groups(inner), rows, 1], 1)]);
   return readF32(gpu, y, (rows + 1) * inner);
 }
 
@@ -37,7 +37,7 @@ async function backward(rows: number, inner: number, gateUp: Floats, dy: Floats)
     { overrides: {}, prelude: {} },
     { gate_up: upload(gpu, gateUp), dy: upload(gpu, dy), d_gate_up },
   );
-  await runProgram(gpu, [kernel.dispatch({ rows, inner }, [groups(inner), rows, 1], 1)]);
+  await runProgram(gpu, [kernel.dispatch({ inner, row_start: 0 }, [groups(inner), rows, 1], 1)]);
   return readF32(gpu, d_gate_up, (rows + 1) * 2 * inner);
 }
 

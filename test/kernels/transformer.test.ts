@@ -120,9 +120,9 @@ class Machine {
     const { gpu } = device;
     const { vocabSize } = this.model.config;
     this.#write(batch, tokens, nextTokens);
-    const contextTokens = batch.positions.reduce((sum, position) => sum + position + 1, 0);
-    await runProgram(gpu, this.#transformer.forward({ rows: batch.rows, contextTokens }, split));
-    await runProgram(gpu, [this.#head.norm(batch.rows)]);
+    const contexts = batch.positions.map((position) => position + 1);
+    await runProgram(gpu, this.#transformer.forward({ rows: batch.rows, contexts }, split));
+    await runProgram(gpu, this.#head.norm(batch.rows, split));
     const logits: number[] = [];
     for (let start = 0; start < batch.rows; start += stretchRows) {
       const count = Math.min(stretchRows, batch.rows - start);

@@ -1,7 +1,8 @@
 import { expect, it } from 'vitest';
 import type { CopyOp } from '#src/gpu/ops.js';
 import { readBuffer, runProgram } from '#src/gpu/slice-encoder.js';
-import { copyChunks, WeightBuffers } from '#src/kernels/weight-buffers.js';
+import { clearChunks, copyChunks } from '#src/kernels/transfers.js';
+import { WeightBuffers } from '#src/kernels/weight-buffers.js';
 import { Random } from '#src/lib/prng.js';
 import { findTensor, paramLayout, tensorView } from '#src/model/layout.js';
 import { expectSameBits } from '../helpers/arrays.js';
@@ -37,7 +38,7 @@ it.each([1, 2])('uploads every bucket and copies it on the device (seed %i)', as
   expect(gpu.bytesAllocated).toBe(before);
 });
 
-it('moves a bucket larger than a chunk in several ops, all of it', async () => {
+it('writes, copies and clears a bucket larger than a chunk in several ops, all of it', async () => {
   const { gpu } = device;
   const elements = (2 * CHUNK_BYTES) / 4 + 64;
   const layout = { tensors: [], bucketElements: [elements] };
@@ -52,6 +53,12 @@ it('moves a bucket larger than a chunk in several ops, all of it', async () => {
   expect(copies).toHaveLength(3);
   await runProgram(gpu, copies);
   expectSameBits(await readF32(gpu, target, elements), data, 'copied');
+  const clears = [...clearChunks(target, elements * 4 - 256)];
+  expect(clears.map(({ bytes }) => bytes)).toEqual([CHUNK_BYTES, CHUNK_BYTES]);
+  await runProgram(gpu, clears);
+  const cleared = await readF32(gpu, target, elements);
+  expect(cleared.slice(0, -64).every((value) => value === 0)).toBe(true);
+  expectSameBits(cleared.slice(-64), data.slice(-64), 'past what was cleared');
   gpu.destroyBuffer(target);
   weights.destroy();
 });

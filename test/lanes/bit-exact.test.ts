@@ -1,4 +1,5 @@
 import { beforeAll, expect, it } from 'vitest';
+import type { KvOnPreempt } from '#src/engine/engine.js';
 import type { SequenceRequest } from '#src/engine/sequence.js';
 import { WebGpuEngine } from '#src/engine/webgpu-engine.js';
 import { openGpu } from '#src/gpu/device.js';
@@ -8,10 +9,12 @@ import { Executor } from '#src/lanes/executor.js';
 import { Lane } from '#src/lanes/lane.js';
 import { PreemptionLog } from '#src/lanes/preemption-log.js';
 import { RemoteLane } from '#src/lanes/remote-lane.js';
+import { laneSettings } from '#src/lanes/settings.js';
 import type { Resident } from '#src/lanes/resident.js';
 import { assert, at } from '#src/lib/assert.js';
 import { nowMs } from '#src/lib/clock.js';
 import { Random } from '#src/lib/prng.js';
+import type { PreemptionRecord } from '#src/telemetry/records.js';
 import type { TrainSequence } from '#src/train/batch.js';
 import type { StepOptions, Trainer } from '#src/train/trainer.js';
 import { WeightStore } from '#src/weights/store.js';
@@ -52,6 +55,10 @@ class Interrupter implements Resident {
     private readonly cost: CostModel,
   ) {}
 
+  get hasWork(): boolean {
+    return this.#due && this.trainers.some(({ idle }) => idle);
+  }
+
   interrupt(): void {
     this.#due = true;
   }
@@ -68,7 +75,7 @@ class Interrupter implements Resident {
 it('preempted at every slice edge by a trainer that takes a whole step', async () => {
   const outcomes = new Outcomes();
   const cost = new CostModel(1000);
-  const executor = new Executor(device.gpu, 0, EVERY_OP, cost, new PreemptionLog(0), null);
+  const executor = new Executor(device.gpu, 0, laneSettings(EVERY_OP), cost, new PreemptionLog(0), null);
   const engine = new WebGpuEngine(
     device.kernels,
     config,
@@ -93,6 +100,9 @@ it('preempted at every slice edge by a trainer that takes a whole step', async (
     job: 'job',
     kind: 'engine',
     priority: 6,
+    get hasWork() {
+      return loading !== null || engine.sequenceCount > 0;
+    },
     next: () => {
       const program = loading ?? engine.nextStep();
       loading = null;
@@ -112,7 +122,7 @@ it('preempted at every slice edge by a trainer that takes a whole step', async (
   await engine.settled();
   executor.stop();
   await running;
-  const { slices } = executor.takeSlices();
+  const { slices } = executor.takeRecords();
   const edges = slices.filter(({ resident: kind }, i) => kind === 'engine' && i + 1 < slices.length);
   const cut = edges.filter((slice) => at(slices, slices.indexOf(slice) + 1).resident === 'trainer');
   expect(edges.length).toBeGreaterThan(150);
@@ -122,13 +132,28 @@ it('preempted at every slice edge by a trainer that takes a whole step', async (
   engine.destroy();
 });
 
-it('on a lane, while it trains and scores without rest and publishes what it learns nowhere', async () => {
+const KV: readonly KvOnPreempt[] = [
+  { kind: 'held' },
+  { kind: 'spilled' },
+  { kind: 'dropped' },
+  { kind: 'pressure', blocksMax: 2 },
+];
+
+it.each(KV)('on a lane that trains and scores without rest, its caches $kind', async (kvOnPreempt) => {
   const outcomes = new Outcomes();
   const gpu = await openGpu();
-  const options = { lane: 0, job: 'job', budgets: { sliceUs: 30, inFlightUs: 60 }, doorbell: null };
+  const options = {
+    lane: 0,
+    job: 'job',
+    settings: laneSettings({ sliceUs: 2000, inFlightUs: 4000 }),
+    doorbell: null,
+  };
+  // Smaller than any dispatch, which a lane would refuse to begin with.
+  const tiny = { ...laneSettings({ sliceUs: 30, inFlightUs: 60 }), kvOnPreempt };
   const lane = new Lane(gpu, options, outcomes.receive);
   await lane.handle({ kind: 'createTrainer', config, layout, options: TRAINER, weights: model.buckets });
   await lane.handle({ kind: 'createEngine', config, layout, options: SMALL, store: null });
+  await lane.handle({ kind: 'configure', settings: tiny });
   await lane.handle({ kind: 'publish', version: 0, store: null });
   await lane.handle({ kind: 'add', sequences: requests });
   let turns = 0;
@@ -145,12 +170,19 @@ it('on a lane, while it trains and scores without rest and publishes what it lea
   expect(turns).toBeGreaterThan(3);
   expect(slices.filter(({ resident }) => resident === 'engine').length).toBeGreaterThan(100);
   expect(preemptions.length).toBeGreaterThan(3);
-  for (const { tokensRecomputed, kv } of preemptions) expect([tokensRecomputed, kv]).toEqual([0, 'held']);
+  const sum = (of: (record: PreemptionRecord) => number): number =>
+    preemptions.reduce((total, record) => total + of(record), 0);
+  const left = [sum(({ kv }) => kv.spilled), sum(({ kv }) => kv.dropped)];
+  const recomputed = sum(({ tokensRecomputed }) => tokensRecomputed);
+  if (kvOnPreempt.kind === 'held') expect([...left, recomputed]).toEqual([0, 0, 0]);
+  else expect(Math.max(...left)).toBeGreaterThan(2);
+  if (kvOnPreempt.kind === 'spilled') expect([left[1], recomputed]).toEqual([0, 0]);
+  if (kvOnPreempt.kind === 'dropped') expect([left[0], recomputed > 20]).toEqual([0, true]);
 });
 
 async function openLane(lane: number, outcomes: Outcomes): Promise<RemoteLane> {
   return RemoteLane.open(
-    { lane, job: 'job', adapter: null, budgets: { sliceUs: 500, inFlightUs: 1000 } },
+    { lane, job: 'job', adapter: null, settings: laneSettings({ sliceUs: 500, inFlightUs: 1000 }) },
     {
       onTokens: outcomes.receive,
       onRecords: () => undefined,

@@ -2,9 +2,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { Op, Program } from '#src/gpu/ops.js';
 import { CostModel } from '#src/lanes/cost-model.js';
-import { Executor, type ExecutorBudgets } from '#src/lanes/executor.js';
+import { Executor } from '#src/lanes/executor.js';
 import { PreemptionLog } from '#src/lanes/preemption-log.js';
 import { ProgramQueue } from '#src/lanes/program-queue.js';
+import { type ExecutorBudgets, laneSettings } from '#src/lanes/settings.js';
 import { at } from '#src/lib/assert.js';
 import { nowMs } from '#src/lib/clock.js';
 import { Random } from '#src/lib/prng.js';
@@ -15,6 +16,8 @@ const device = useGpu();
 const BUDGETS: ExecutorBudgets = { sliceUs: 400, inFlightUs: 900 };
 /** A slice's predicted time is a sum of floats. */
 const ROUNDING_US = 1e-6;
+/** Slices of whom nobody outranks. */
+const URGENT_SLICE_US = 5000;
 
 const started: { executor: Executor; running: Promise<void> }[] = [];
 afterEach(async () => {
@@ -28,7 +31,14 @@ afterEach(async () => {
 /** An executor at work, with a trainer and an engine that are fed by hand. */
 function start(budgets = BUDGETS) {
   const log = new PreemptionLog(0);
-  const executor = new Executor(device.gpu, 0, budgets, new CostModel(budgets.sliceUs), log, null);
+  const executor = new Executor(
+    device.gpu,
+    0,
+    laneSettings(budgets),
+    new CostModel(budgets.sliceUs),
+    log,
+    null,
+  );
   const trainer = new ProgramQueue('job', 'trainer', 1, () => null);
   const engine = new ProgramQueue('job', 'engine', 6, () => null);
   executor.addResident(engine);
@@ -63,7 +73,7 @@ function* copies(count: number, predictedUs: number): Program {
 async function slicesOf(executor: Executor): Promise<SliceRecord[]> {
   await device.gpu.device.queue.onSubmittedWorkDone();
   await sleep(1);
-  return executor.takeSlices().slices;
+  return executor.takeRecords().slices;
 }
 
 describe('slices', () => {
@@ -90,19 +100,17 @@ describe('slices', () => {
       expect(slices.length).toBeGreaterThan(20);
       expect(longest).toBeGreaterThan(1400);
       slices.forEach((slice, i) => {
-        const label = `seed ${seed}, slice ${i}: ${slice.predictedUs} µs`;
-        const isLong = slice.predictedUs > BUDGETS.sliceUs + ROUNDING_US;
-        if (isLong) expect(slice.predictedUs, label).toBeGreaterThan(1400);
+        const label = `seed ${seed}, slice ${i} of the ${slice.resident}: ${slice.predictedUs} µs`;
+        // Nobody has to wait for the trainer, which may have longer slices.
+        const sliceUs = slice.resident === 'engine' ? BUDGETS.sliceUs : URGENT_SLICE_US;
+        if (slice.predictedUs > sliceUs + ROUNDING_US) expect(slice.predictedUs, label).toBeGreaterThan(1400);
+        if (slice.resident !== 'engine') return;
         const before = slices.slice(0, i).filter(({ finishedMs }) => finishedMs > slice.submittedMs);
         const inFlightUs = before.reduce((sum, { predictedUs }) => sum + predictedUs, slice.predictedUs);
-        if (before.length > 0) {
-          expect(isLong, label).toBe(false);
-          const longBefore = before.some(({ predictedUs }) => predictedUs > BUDGETS.inFlightUs);
-          expect(longBefore, `${label} behind an endless one`).toBe(false);
-          expect(inFlightUs, `${label} in flight ${inFlightUs}`).toBeLessThanOrEqual(
-            BUDGETS.inFlightUs + ROUNDING_US,
-          );
-        }
+        if (before.length === 0) return;
+        expect(inFlightUs, `${label} in flight ${inFlightUs}`).toBeLessThanOrEqual(
+          BUDGETS.inFlightUs + ROUNDING_US,
+        );
       });
       executor.stop();
     }
@@ -180,7 +188,7 @@ describe('priorities', () => {
     for (let i = 0; i < 8; i++) {
       await sleep(2);
       const fromMs = nowMs();
-      await run(trainer, copies(10, 150));
+      await run(trainer, copies(150, 150));
       spans.push({ fromMs, untilMs: nowMs() });
     }
     await low;
@@ -214,7 +222,7 @@ describe('preemptions', () => {
       for (let i = 0; i < 25; i++) {
         await sleep(3 * random.uniform());
         const done = trainer.run(copies(random.int(1, 8), random.int(40, 300)));
-        executor.request('actorTraining', nowMs(), true);
+        executor.request(trainer, 'actorTraining', nowMs());
         requests++;
         await done;
         await executor.idle(trainer);
@@ -238,7 +246,7 @@ describe('preemptions', () => {
     await sleep(5);
     const requestedMs = nowMs();
     const done = trainer.run(copies(5, 100));
-    executor.request('actorTraining', requestedMs, true);
+    executor.request(trainer, 'actorTraining', requestedMs);
     await done;
     await low;
     const slices = await slicesOf(executor);
@@ -257,7 +265,7 @@ describe('preemptions', () => {
     for (let i = 0; i < 10; i++) {
       await sleep(1);
       const done = trainer.run(copies(1, 30));
-      executor.request('actorTraining', nowMs(), true);
+      executor.request(trainer, 'actorTraining', nowMs());
       await done;
       await executor.idle(trainer);
     }
@@ -271,7 +279,7 @@ describe('preemptions', () => {
     const { executor, trainer, log } = start();
     for (let i = 0; i < 5; i++) {
       const done = trainer.run(copies(3, 100));
-      executor.request('actorTraining', nowMs(), false);
+      executor.request(trainer, 'actorTraining', nowMs());
       await done;
     }
     await slicesOf(executor);
@@ -280,12 +288,12 @@ describe('preemptions', () => {
 
   it('are none for requests that find the trainer on the device before the engine ever ran', async () => {
     const { executor, engine, trainer, log, run } = start();
-    const first = trainer.run(copies(100, 100));
-    executor.request('refLogProbs', nowMs(), false);
+    const first = trainer.run(copies(4000, 300));
+    executor.request(trainer, 'refLogProbs', nowMs());
     await sleep(0);
     const low = run(engine, copies(10, 100));
     const second = trainer.run(copies(10, 100));
-    executor.request('actorTraining', nowMs(), true);
+    executor.request(trainer, 'actorTraining', nowMs());
     await Promise.all([first, second, low]);
     await slicesOf(executor);
     expect(log.take(true)).toEqual([]);
@@ -297,7 +305,7 @@ describe('preemptions', () => {
     await sleep(2);
     const work = Array.from({ length: 4 }, () => {
       const done = trainer.run(copies(20, 100));
-      executor.request('actorTraining', nowMs(), true);
+      executor.request(trainer, 'actorTraining', nowMs());
       return done;
     });
     await Promise.all(work);
@@ -360,6 +368,7 @@ describe('waiting', () => {
       job: 'job',
       kind: 'engine' as const,
       priority: 3,
+      hasWork: true,
       next: () => {
         asked++;
         if (asked < 4) executor.wake();
@@ -393,6 +402,7 @@ describe('waiting', () => {
       job: 'job',
       kind: 'engine' as const,
       priority: 3,
+      hasWork: false,
       next: () => (offered++ === 0 ? copies(0, 1) : null),
     };
     executor.addResident(empty);
@@ -424,9 +434,9 @@ describe('the end', () => {
       for (const queue of [engine, trainer]) queue.abandon(reason);
       await running;
       expect(await settled).toEqual(work.map(() => ({ status: 'rejected', reason })));
-      const after = executor.takeSlices().slices.length;
+      const after = executor.takeRecords().slices.length;
       await sleep(5);
-      expect(executor.takeSlices().slices, `${after} slices before`).toEqual([]);
+      expect(executor.takeRecords().slices, `${after} slices before`).toEqual([]);
     }
   });
 
@@ -439,7 +449,8 @@ describe('the end', () => {
       await run(
         engine,
         (function* (): Program {
-          for (let i = 0; i < 10; i++) yield kernel.dispatch({ rows: 1, inner: 8 }, [1, 1, 1], 8 * 2 ** i);
+          for (let i = 0; i < 10; i++)
+            yield kernel.dispatch({ inner: 8, row_start: 0 }, [1, 1, 1], 8 * 2 ** i);
         })(),
       );
       executor.stop();

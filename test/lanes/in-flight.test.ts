@@ -5,12 +5,20 @@ import { InFlight, learnFrom, type Slice } from '#src/lanes/in-flight.js';
 import type { Resident } from '#src/lanes/resident.js';
 import { at } from '#src/lib/assert.js';
 
-const engine: Resident = { job: 'job', kind: 'engine', priority: 6, next: () => null };
+const engine: Resident = { job: 'job', kind: 'engine', priority: 6, hasWork: false, next: () => null };
 const trainer: Resident = { ...engine, kind: 'trainer', priority: 1 };
 const op = { kind: 'dispatch', kernel: 'k', work: 1000 } as DispatchOp;
 
 function slice(submittedMs: number, predictedUs: number, more: Partial<Slice> = {}): Slice {
-  return { resident: engine, predictedUs, submittedMs, dispatches: [op, op], timed: false, ...more };
+  return {
+    resident: engine,
+    predictedUs,
+    submittedMs,
+    dispatches: [op, op],
+    timed: false,
+    longest: null,
+    ...more,
+  };
 }
 
 describe('InFlight', () => {
@@ -34,6 +42,14 @@ describe('InFlight', () => {
     const starts = [4, 6, 25].flatMap((ms, i) => inFlight.finish(at(slices, i), ms));
     expect(starts.map(({ startedMs }) => startedMs)).toEqual([1, 4, 20]);
     expect(inFlight.nextDoneMs(30)).toBe(0);
+  });
+
+  it('counts the oldest as no less than it has taken already: a late device gets nothing on top', () => {
+    const inFlight = new InFlight();
+    expect(inFlight.takenUs(7)).toBe(0);
+    for (const each of [slice(0, 1000), slice(0, 500)]) inFlight.add(each);
+    expect(inFlight.takenUs(0.4)).toBe(1500);
+    expect(inFlight.takenUs(5)).toBe(5500);
   });
 
   it('knows the last slice of each resident', () => {

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
 import { openGpu, type Gpu } from '#src/gpu/device.js';
 import { Lane } from '#src/lanes/lane.js';
+import { laneSettings } from '#src/lanes/settings.js';
 import { nowMs } from '#src/lib/clock.js';
 import { Random } from '#src/lib/prng.js';
 import type { Buckets } from '#src/model/layout.js';
@@ -44,7 +45,11 @@ async function openLane(): Promise<Opened> {
   const outcomes = new Outcomes();
   const gpu = await openGpu();
   const budgets = { sliceUs: 300, inFlightUs: 600 };
-  const lane = new Lane(gpu, { lane: 0, job: 'job', budgets, doorbell: null }, outcomes.receive);
+  const lane = new Lane(
+    gpu,
+    { lane: 0, job: 'job', settings: laneSettings(budgets), doorbell: null },
+    outcomes.receive,
+  );
   open.push(lane);
   return { lane, gpu, outcomes };
 }

@@ -6,6 +6,7 @@ import { CostModel } from '#src/lanes/cost-model.js';
 import { Executor } from '#src/lanes/executor.js';
 import { PreemptionLog } from '#src/lanes/preemption-log.js';
 import { ProgramQueue } from '#src/lanes/program-queue.js';
+import { laneSettings } from '#src/lanes/settings.js';
 import { assert } from '#src/lib/assert.js';
 import { nowMs } from '#src/lib/clock.js';
 
@@ -28,10 +29,17 @@ it("learns what kernels cost from the host's clock, and yields without the devic
     { overrides: {}, prelude: {} },
     { gate_up: gpu.createStorage('x', 512), y: gpu.createStorage('y', 256) },
   );
-  const op = kernel.dispatch({ rows: 1, inner: 8 }, [1, 1, 1], 100);
+  const op = kernel.dispatch({ inner: 8, row_start: 0 }, [1, 1, 1], 100);
   const cost = new CostModel(50_000);
   const log = new PreemptionLog(0);
-  const executor = new Executor(gpu, 0, { sliceUs: 50_000, inFlightUs: 100_000 }, cost, log, null);
+  const executor = new Executor(
+    gpu,
+    0,
+    laneSettings({ sliceUs: 50_000, inFlightUs: 100_000 }),
+    cost,
+    log,
+    null,
+  );
   const engine = new ProgramQueue('job', 'engine', 6, () => null);
   const trainer = new ProgramQueue('job', 'trainer', 1, () => null);
   executor.addResident(engine);
@@ -45,7 +53,7 @@ it("learns what kernels cost from the host's clock, and yields without the devic
     executor.wake();
     await done;
     await executor.idle(queue);
-    return executor.takeSlices().slices.map((slice) => slice.dispatches);
+    return executor.takeRecords().slices.map((slice) => slice.dispatches);
   };
   expect(cost.isNew(op)).toBe(true);
   // A kernel is alone in its slice until it has been timed twice: what else could its time be told from?
@@ -55,7 +63,7 @@ it("learns what kernels cost from the host's clock, and yields without the devic
   expect(Math.max(...(await finish(engine, 40)))).toBeGreaterThan(5);
   const low = engine.run(dispatches(2000));
   const high = trainer.run(dispatches(3));
-  executor.request('actorTraining', nowMs(), true);
+  executor.request(trainer, 'actorTraining', nowMs());
   await Promise.all([low, high]);
   await executor.idle(engine);
   const [record, ...more] = log.take(true);

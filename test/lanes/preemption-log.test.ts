@@ -1,111 +1,165 @@
 import { describe, expect, it } from 'vitest';
-import { PreemptionLog } from '#src/lanes/preemption-log.js';
+import { type Asked, PreemptionLog } from '#src/lanes/preemption-log.js';
+import { assert } from '#src/lib/assert.js';
 import { Random } from '#src/lib/prng.js';
+import { boundMs, lawfulYieldMs, obeysLaw } from '#src/telemetry/records.js';
+
+function asked(requestedMs: number, more: Partial<Asked> = {}): Asked {
+  const detectedMs = requestedMs + 0.1;
+  const state = { budgetMs: 5, inFlightUs: 900, phase: 0.5 };
+  return { job: 'job', stage: 'actorTraining', requestedMs, detectedMs, ...state, ...more };
+}
+
+/** A request that the engine yields to at once. */
+function yieldedAt(log: PreemptionLog, requestedMs: number, stage = 'actorTraining') {
+  const preemption = log.request(asked(requestedMs, { stage }));
+  preemption?.yielded(requestedMs);
+  preemption?.begun(null);
+  return preemption;
+}
 
 describe('PreemptionLog', () => {
-  it('follows a preemption through its four moments', () => {
+  it('follows a preemption through its moments', () => {
     const log = new PreemptionLog(3);
-    log.request('job', 'actorTraining', 10, null);
+    const preemption = log.request(asked(10));
+    assert(preemption !== null, 'nobody was preempted');
     expect(log.waitsForYield).toBe(true);
     log.released(11);
+    preemption.waitedFor({ kernel: 'a', predictedUs: 100, realUs: 150 });
     log.yielded(12);
     log.yielded(13);
     expect(log.waitsForYield).toBe(false);
+    preemption.left({ held: 2, spilled: 1, dropped: 3 }, 11.1);
     log.released(20);
+    preemption.recomputed(7);
     expect(log.take(false)).toEqual([]);
     log.tokens(25);
     log.tokens(26);
+    // The device has not told yet when the asker's first dispatch began.
+    expect(log.take(false)).toEqual([]);
+    preemption.begun(11.5);
     expect(log.take(false)).toEqual([
       {
+        ...asked(10),
         lane: 3,
-        job: 'job',
-        stage: 'actorTraining',
-        requestedMs: 10,
+        leavingMs: 1,
         yieldedMs: 12,
-        yieldedDeviceMs: null,
+        yieldedDeviceMs: 11.5,
         releasedMs: 20,
         resumedMs: 25,
-        kv: 'held',
-        tokensRecomputed: 0,
+        blame: null,
+        kv: { held: 2, spilled: 1, dropped: 3 },
+        tokensRecomputed: 7,
       },
     ]);
     expect(log.take(true)).toEqual([]);
   });
 
-  it("takes the moment by the device's clock when it comes, for the preemption it belongs to", () => {
+  it('blames the slice that took most over its prediction, but only where the law is broken', () => {
+    for (const [realUs, kernel] of [
+      [9000, 'slow'],
+      [100, null],
+    ] as const) {
+      const log = new PreemptionLog(0);
+      const preemption = log.request(asked(10, { budgetMs: 2 }));
+      assert(preemption !== null, 'nobody was preempted');
+      preemption.waitedFor({ kernel: 'punctual', predictedUs: 5000, realUs: 5100 });
+      preemption.waitedFor({ kernel: 'slow', predictedUs: 1000, realUs });
+      log.yielded(10.1 + realUs / 1000);
+      preemption.begun(null);
+      const [record] = log.take(true);
+      assert(record !== undefined, 'no record');
+      expect(record.blame?.kernel ?? null).toBe(kernel);
+      expect(obeysLaw(record)).toBe(kernel === null);
+    }
+  });
+
+  it('holds the law against the device or the host, whichever saw the stage able to start first', () => {
     const log = new PreemptionLog(0);
-    const first = log.request('job', 'refLogProbs', 1, null);
-    expect(log.request('job', 'oldLogProbs', 1.5, null)).toBeNull();
-    log.yielded(2);
-    log.released(3);
-    const second = log.request('job', 'actorTraining', 4, 4);
-    first?.(1.9);
-    second?.(4.2);
-    log.released(5);
-    expect(log.take(true).map(({ yieldedDeviceMs }) => yieldedDeviceMs)).toEqual([1.9, 4.2]);
+    for (const [yieldedMs, begunMs] of [
+      [14, 12],
+      [14, 19],
+      [14, null],
+    ] as const) {
+      const preemption = log.request(asked(10, { budgetMs: 3.95 }));
+      preemption?.yielded(yieldedMs);
+      preemption?.begun(begunMs);
+      log.released(30);
+    }
+    const records = log.take(true);
+    expect(records.map(lawfulYieldMs)).toEqual([2, 4, 4]);
+    for (const record of records) expect(boundMs(record)).toBeCloseTo(4.05);
+    expect(records.map(obeysLaw)).toEqual([true, true, true]);
   });
 
   it('counts one preemption for requests that come while the device is held', () => {
     const log = new PreemptionLog(0);
-    log.request('job', 'refLogProbs', 1, 1);
-    log.request('job', 'actorTraining', 2, 2);
+    yieldedAt(log, 1, 'refLogProbs');
+    expect(log.request(asked(2))).toBeNull();
     log.released(3);
     log.tokens(4);
-    expect(log.take(true).map(({ stage }) => stage)).toEqual(['refLogProbs']);
+    expect(log.take(false).map(({ stage }) => stage)).toEqual(['refLogProbs']);
   });
 
   it('ends a preemption that is followed by another before any token', () => {
     const log = new PreemptionLog(0);
-    log.request('job', 'refLogProbs', 1, 1);
+    yieldedAt(log, 1, 'refLogProbs');
     log.released(2);
-    log.request('job', 'actorTraining', 3, 3);
+    yieldedAt(log, 3);
     log.released(4);
-    expect(log.take(false).map(({ releasedMs, resumedMs }) => [releasedMs, resumedMs])).toEqual([[2, null]]);
     log.tokens(5);
-    expect(log.take(false).map(({ releasedMs, resumedMs }) => [releasedMs, resumedMs])).toEqual([[4, 5]]);
+    expect(log.take(false).map(({ resumedMs }) => resumedMs)).toEqual([null, 5]);
   });
 
   it('gives unfinished records only when asked for all, and forgets one that never yielded', () => {
     const log = new PreemptionLog(0);
-    log.request('job', 'actorTraining', 1, 1);
+    yieldedAt(log, 1);
     expect(log.take(false)).toEqual([]);
     expect(log.take(true).map(({ releasedMs }) => releasedMs)).toEqual([null]);
-    log.request('job', 'actorTraining', 2, null);
+    log.request(asked(2));
     expect(log.take(true)).toEqual([]);
-    log.released(3);
     expect(log.take(true)).toEqual([]);
   });
 
   it('ends what is open when the engine leaves: a later engine resumes nothing of it', () => {
     const log = new PreemptionLog(0);
-    log.request('job', 'actorTraining', 1, 1);
+    yieldedAt(log, 1);
     log.released(2);
     log.engineLeft();
     log.tokens(9);
     expect(log.take(false).map(({ resumedMs }) => resumedMs)).toEqual([null]);
   });
 
+  it('keeps requests that found the device free apart', () => {
+    const log = new PreemptionLog(2);
+    log.undisturbed({ stage: 'init', requestedMs: 1, detectedMs: 2, begunMs: 3 });
+    const expected = { lane: 2, stage: 'init', requestedMs: 1, detectedMs: 2, begunMs: 3 };
+    expect(log.takeUndisturbed()).toEqual([expected]);
+    expect(log.takeUndisturbed()).toEqual([]);
+    expect(log.take(true)).toEqual([]);
+  });
+
   it('keeps the moments in order whatever happens', () => {
-    for (let seed = 870; seed < 900; seed++) {
+    for (let seed = 600; seed < 620; seed++) {
       const random = new Random(seed);
       const log = new PreemptionLog(0);
       let requests = 0;
-      const records = [];
-      for (let ms = 1; ms < 300; ms++) {
+      for (let ms = 1; ms < 400; ms++) {
         const event = random.int(0, 5);
-        if (event === 0) log.request('job', 'actorTraining', ms - random.uniform(), random.pick([null, ms]));
-        if (event === 0) requests++;
-        if (event === 1) log.yielded(ms);
-        if (event === 2) log.released(ms);
-        if (event === 3) log.tokens(ms);
-        if (event === 4) records.push(...log.take(false));
-        if (event === 5 && random.uniform() < 0.1) log.engineLeft();
+        if (event === 0) {
+          const preemption = log.request(asked(ms - random.uniform()));
+          if (preemption !== null) requests++;
+          if (random.uniform() < 0.5) preemption?.yielded(ms + 0.2);
+        }
+        if (event === 1) log.yielded(ms + 0.3);
+        if (event === 2) log.released(ms + 0.4);
+        if (event === 3) log.tokens(ms + 0.5);
       }
-      records.push(...log.take(true));
-      expect(records.length).toBeGreaterThan(0);
-      expect(records.length).toBeLessThanOrEqual(requests);
+      const records = log.take(true);
+      expect(records.length, `seed ${seed}`).toBeGreaterThan(10);
+      expect(records.length, `seed ${seed}`).toBeLessThanOrEqual(requests);
       for (const { requestedMs, yieldedMs, releasedMs, resumedMs } of records) {
-        const moments = [requestedMs, yieldedMs, releasedMs ?? Infinity, resumedMs ?? Infinity];
+        const moments = [requestedMs, yieldedMs, releasedMs, resumedMs].filter((each) => each !== null);
         expect(moments, `seed ${seed}`).toEqual(moments.toSorted((a, b) => a - b));
       }
     }

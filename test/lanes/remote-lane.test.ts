@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { noTokens } from '#src/engine/sequence.js';
 import { RemoteLane } from '#src/lanes/remote-lane.js';
+import { laneSettings } from '#src/lanes/settings.js';
 import { nowMs } from '#src/lib/clock.js';
 import { UserError } from '#src/lib/errors.js';
 import { Random } from '#src/lib/prng.js';
@@ -27,7 +28,7 @@ interface Opened {
 async function open(adapter: string | null = null): Promise<Opened> {
   const broken: Error[] = [];
   const lane = await RemoteLane.open(
-    { lane: 2, job: 'job', adapter, budgets: { sliceUs: 1000, inFlightUs: 2000 } },
+    { lane: 2, job: 'job', adapter, settings: laneSettings({ sliceUs: 1000, inFlightUs: 2000 }) },
     { onTokens: () => undefined, onRecords: () => undefined, onBroken: (error) => broken.push(error) },
   );
   return { lane, broken };
@@ -127,7 +128,7 @@ describe('RemoteLane', () => {
   it('gives records on its own and the rest when asked', async () => {
     const records: LaneRecords[] = [];
     const lane = await RemoteLane.open(
-      { lane: 0, job: 'job', adapter: null, budgets: { sliceUs: 1000, inFlightUs: 2000 } },
+      { lane: 0, job: 'job', adapter: null, settings: laneSettings({ sliceUs: 1000, inFlightUs: 2000 }) },
       {
         onTokens: () => undefined,
         onRecords: (received) => records.push(received),
@@ -165,7 +166,7 @@ describe('a lane at the end of its life leaves the process alive and free to end
   const live = (life: string): Promise<string[]> =>
     new Promise((resolve, reject) => {
       const script = join(import.meta.dirname, 'fixtures/lane-life.mjs');
-      execFile(process.execPath, [script, life], { timeout: 60_000 }, (error, stdout, stderr) => {
+      execFile(process.execPath, [script, life], { timeout: 110_000 }, (error, stdout, stderr) => {
         if (error !== null) reject(new Error(`${life} ended with ${error.signal ?? error.code}: ${stderr}`));
         else resolve(JSON.parse(stdout) as string[]);
       });
@@ -192,5 +193,22 @@ describe('a lane at the end of its life leaves the process alive and free to end
 
   it('when an error nobody caught would end its thread with work in flight, which makes Dawn abort', async () => {
     expect(await live('brokenByAnUncaughtError')).toEqual(['broken: bug', 'exit 0']);
+  });
+
+  it.each([
+    ['diesOfThrow', (at: string, after: number) => `Error: injected fault: ${at}, after ${after}`],
+    ['diesOfExit', () => 'the thread of lane 0 was told to exit with code 1'],
+    ['diesOfDestroyDevice', () => 'the device was lost: device was destroyed'],
+  ] as const)('when it %s, at any moment of generation, training and publishing', async (life, reason) => {
+    const moments = [
+      ['beforeSubmit', 40],
+      ['afterSubmit', 41],
+      ['beforeCommit', 6],
+      ['beforeAnswer', 1],
+      ['midPublish', 1],
+    ] as const;
+    expect(await live(life)).toEqual(
+      moments.map(([at, after]) => `${at}: LaneLost once true, ${reason(at, after)}`),
+    );
   });
 });

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { noTokens } from '#src/engine/sequence.js';
 import { RemoteLane } from '#src/lanes/remote-lane.js';
+import { laneSettings } from '#src/lanes/settings.js';
 import { at } from '#src/lib/assert.js';
 import { nowMs } from '#src/lib/clock.js';
 import { Random, rolloutKey } from '#src/lib/prng.js';
@@ -45,7 +46,7 @@ it('is bounded by what is in flight and the largest dispatch', async (context) =
   const { layout, buckets: weights } = model;
   const preemptions: PreemptionRecord[] = [];
   const lane = await RemoteLane.open(
-    { lane: 0, job: 'job', adapter: null, budgets: BUDGETS },
+    { lane: 0, job: 'job', adapter: null, settings: laneSettings(BUDGETS) },
     {
       onTokens: () => undefined,
       onRecords: (records) => preemptions.push(...records.preemptions),

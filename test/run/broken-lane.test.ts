@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { join } from 'node:path';
 import type { Worker } from 'node:worker_threads';
 import { expect, test } from 'vitest';
+import type { LaneFault } from '#src/lanes/faults.js';
 import { at } from '#src/lib/assert.js';
 import { RunFiles, tokensOf } from './run-folders.js';
 import { smallRunInto, temporaryFolder } from './runs.js';
@@ -14,13 +15,12 @@ async function firstStep(folder: string): Promise<void> {
 }
 
 /** A run on two lanes, one of which is made to break after the first step: it is sent what is no message at all. */
-async function runAndBreak(lane: number): Promise<{ error: unknown; run: RunFiles }> {
+async function runAndBreak(lane: number, set: readonly string[]): Promise<{ error: unknown; run: RunFiles }> {
   const folder = join(temporaryFolder(), 'run');
   const threads: Worker[] = [];
   const note = (thread: Worker): void => void threads.push(thread);
   process.on('worker', note);
-  const set = ['steps=10000', 'lanes.count=2', 'engine.slots=4'];
-  const ended = smallRunInto(folder, set).then(
+  const ended = smallRunInto(folder, ['lanes.count=2', 'engine.slots=4', ...set]).then(
     () => undefined,
     (error: unknown) => error,
   );
@@ -31,24 +31,57 @@ async function runAndBreak(lane: number): Promise<{ error: unknown; run: RunFile
   return { error: await ended, run: new RunFiles(folder) };
 }
 
+function expectClosedFiles({ summary, metrics, rollouts }: RunFiles): void {
+  expect(summary.steps).toBeGreaterThanOrEqual(1);
+  expect(metrics).toHaveLength(summary.steps);
+  expect(summary.tokens.decoded).toBe(tokensOf(rollouts));
+  expect(summary.tokens.trained).toBe(tokensOf(rollouts, 'trained'));
+  expect(summary.tokens.in_flight).toBe(tokensOf(rollouts, 'in_flight'));
+  expect(new Set(rollouts.map(({ id }) => id)).size).toBe(rollouts.length);
+}
+
+const ENDLESS = 'steps=10000';
+
 for (const [lane, whose] of [
   [0, 'training'],
   [1, 'another'],
 ] as const) {
-  test(`a run whose lane ${lane}, ${whose}'s, breaks ends with that error and every file written`, async () => {
-    const { error, run } = await runAndBreak(lane);
+  test(`a run whose lane ${lane}, ${whose}'s, breaks and may not be rebuilt ends with that error and every file written`, async () => {
+    const { error, run } = await runAndBreak(lane, [ENDLESS, 'lanes.rebuilds_max=0']);
     expect(String(error)).toMatch(/Cannot read|undefined|TypeError/);
-    const { summary, metrics, rollouts } = run;
-    expect(summary.steps).toBeGreaterThanOrEqual(1);
-    expect(metrics).toHaveLength(summary.steps);
-    expect(summary.tokens.decoded).toBe(tokensOf(rollouts));
-    expect(summary.tokens.trained).toBe(tokensOf(rollouts, 'trained'));
-    expect(summary.tokens.in_flight).toBe(tokensOf(rollouts, 'in_flight'));
-    expect(new Set(rollouts.map(({ id }) => id)).size).toBe(rollouts.length);
+    expectClosedFiles(run);
+    expect(run.summary.lanes).toEqual({ rebuilt: 0, steps_repeated: 0 });
     expect(run.text('report.html')).toMatch(/<\/html>\s*$/);
     expect(run.track('lane 0', 'trainer').length).toBeGreaterThan(0);
     expect(run.text('offbeat.log')).toContain(`lane ${lane} told no more`);
-    // The weights live where they were trained.
-    expect(existsSync(join(run.path, 'model', 'model.safetensors'))).toBe(lane !== 0);
+    // The last step that counted is on the host, wherever it was trained.
+    expect(existsSync(join(run.path, 'model', 'model.safetensors'))).toBe(true);
   });
 }
+
+test('a run whose steps are not brought to the host ends with the lane that trains, and has no model', async () => {
+  const { error, run } = await runAndBreak(0, [ENDLESS, 'lanes.recover=false']);
+  expect(String(error)).toMatch(/Cannot read|undefined|TypeError/);
+  expectClosedFiles(run);
+  expect(existsSync(join(run.path, 'model', 'model.safetensors'))).toBe(false);
+  expect(run.text('offbeat.log')).toContain('no checkpoint');
+});
+
+test('such a run does not end with any other lane', async () => {
+  const { error, run } = await runAndBreak(1, ['steps=8', 'lanes.recover=false']);
+  expect(error).toBeUndefined();
+  expectClosedFiles(run);
+  expect(run.summary.lanes).toEqual({ rebuilt: 1, steps_repeated: 0 });
+  expect(existsSync(join(run.path, 'model', 'model.safetensors'))).toBe(true);
+});
+
+test('a run in which lanes keep dying is given up after as many as it may rebuild', async () => {
+  const folder = join(temporaryFolder(), 'run');
+  const lost: LaneFault[] = [{ at: 'beforeAnswer', after: 0, do: 'destroyDevice' }];
+  const set = ['lanes.rebuilds_max=2'];
+  await expect(smallRunInto(folder, set, () => lost)).rejects.toThrow('device was destroyed');
+  const run = new RunFiles(folder);
+  expect(run.summary.lanes.rebuilt).toBe(2);
+  expect(run.summary.tokens.decoded).toBe(tokensOf(run.rollouts));
+  expect(run.text('offbeat.log').match(/"lane lost: /g)).toHaveLength(3);
+});

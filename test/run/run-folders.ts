@@ -40,8 +40,23 @@ const summarySchema = z.strictObject({
   preemption: z.strictObject({
     count,
     time_to_yield_ms: quantiles,
+    time_to_yield_device_ms: quantiles,
+    bound_ms: z.number().positive().nullable(),
+    law_violations: count,
+    law_obeyed_share: z.number().min(0).max(1).nullable(),
+    law_worst: z
+      .strictObject({
+        yield_ms: z.number(),
+        bound_ms: z.number(),
+        kernel: z.string().nullable(),
+        predicted_us: z.number().nullable(),
+        real_us: z.number().nullable(),
+      })
+      .nullable(),
     resume_ms: quantiles,
     tokens_recomputed: count,
+    kv: z.strictObject({ held: count, spilled: count, dropped: count }),
+    hint_idle_ms: z.number().nonnegative(),
     slice_budget_us: z.number().positive(),
     in_flight_budget_us: z.number().positive(),
     largest_dispatch_us: z.number().nonnegative(),
@@ -52,6 +67,8 @@ const summarySchema = z.strictObject({
     bytes_broadcast: count,
     seconds: z.number().nonnegative(),
   }),
+  lanes: z.strictObject({ rebuilt: count, steps_repeated: count }),
+  starved_seconds: z.number().nonnegative(),
   wall_seconds: z.number().positive(),
 });
 

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, vi } from 'vitest';
 import { resolveConfig } from '#src/run/config.js';
-import { runJob } from '#src/run/runner.js';
+import { runJob, type RunOptions } from '#src/run/runner.js';
 import { RunFiles } from './run-folders.js';
 
 const REPOSITORY = resolve(import.meta.dirname, '../..');
@@ -32,18 +32,25 @@ export function temporaryFolder(): string {
 }
 
 /** Runs a small job in this process, silently; `set` comes after and outdoes what `SMALL` says. */
-export async function smallRun(set: readonly string[] = []): Promise<RunFiles> {
+export async function smallRun(set: readonly string[] = [], faults?: RunFaults): Promise<RunFiles> {
   const folder = join(temporaryFolder(), 'run');
-  await smallRunInto(folder, set);
+  await smallRunInto(folder, set, faults);
   return new RunFiles(folder);
 }
 
+/** What is to go wrong in the lane of that number and epoch. */
+export type RunFaults = NonNullable<RunOptions['faults']>;
+
 /** As `smallRun`, into a folder that the caller names and so has even when the run fails. */
-export async function smallRunInto(outFolder: string, set: readonly string[]): Promise<void> {
+export async function smallRunInto(
+  outFolder: string,
+  set: readonly string[],
+  faults: RunFaults = () => [],
+): Promise<void> {
   const silence = vi.spyOn(process.stderr, 'write').mockReturnValue(true);
   try {
     const { signal: interrupted } = new AbortController();
-    await runJob(resolveConfig({ set: [...SMALL, ...set] }), { outFolder, interrupted });
+    await runJob(resolveConfig({ set: [...SMALL, ...set] }), { outFolder, interrupted, faults });
   } finally {
     silence.mockRestore();
   }

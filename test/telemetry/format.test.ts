@@ -1,5 +1,13 @@
 import { expect, test } from 'vitest';
-import { bytesText, msText, numberText, percentText, scoreText, secondsText } from '#src/telemetry/format.js';
+import {
+  bytesText,
+  cautiousPercentText,
+  msText,
+  numberText,
+  percentText,
+  scoreText,
+  secondsText,
+} from '#src/telemetry/format.js';
 
 test('numbers have three digits, or all of a whole thousand', () => {
   expect([0, 0.5, 1.23456, 12.3456, 999.4, 999.6, 1234567.8, -0.25].map(numberText)).toEqual([
@@ -50,4 +58,14 @@ test('shares and scores have fixed digits, and something is never nothing', () =
     '100 %',
   ]);
   expect([0.5, -0.125, null].map(scoreText)).toEqual(['0.50', '-0.13', '–']);
+});
+
+test('a share that is not quite all is not called all', () => {
+  expect([0, 0.5, 0.9989, 0.9999, 1].map(cautiousPercentText)).toEqual([
+    '0 %',
+    '50 %',
+    '99.8 %',
+    '99.9 %',
+    '100 %',
+  ]);
 });

@@ -1,11 +1,12 @@
 import { Script } from 'node:vm';
 import { describe, expect, test } from 'vitest';
 import { Random } from '#src/lib/prng.js';
+import { preemptionSummary } from '#src/telemetry/preemption-summary.js';
 import { reportHtml } from '#src/telemetry/report.js';
 import { SCRIPT } from '#src/telemetry/report/script.js';
 import { RunRecords } from '#src/telemetry/run-records.js';
 import { pageData } from './report/page-data.js';
-import { syntheticRun } from './synthetic.js';
+import { laneRecords, preemptionRecord, syntheticRun } from './synthetic.js';
 
 const run = syntheticRun(3, 40);
 const html = reportHtml(run);
@@ -55,14 +56,54 @@ describe('the page', () => {
     );
   });
 
-  test('counts the preemptions over the budget', () => {
-    const { preemption } = run.summary;
-    const over = run.records.timesToYieldMs().filter((ms) => ms > 1).length;
-    const tight = { ...preemption, in_flight_budget_us: 900, largest_dispatch_us: 100 };
-    expect(over).toBeGreaterThan(0);
-    expect(reportHtml({ ...run, summary: { ...run.summary, preemption: tight } })).toContain(
-      `${over} of 40 were over it`,
+  test('counts the violations of the law and explains the worst', () => {
+    expect(run.summary.preemption.law_violations).toBe(3);
+    for (const text of [
+      'law obeyed by 92.5 %',
+      '92.5 % obeyed the law; 3 did not.',
+      '3 of 40 were over their own bound',
+      '3 of 40 preemptions broke the law',
+      'matmul_tile',
+      'class="rule bound"',
+      '320 held, 0 spilled to the host, 0 dropped',
+    ]) {
+      expect(html).toContain(text);
+    }
+    expect(html.match(/<td>matmul_tile<\/td>/g)).toHaveLength(3);
+    expect(html).not.toContain('badge starved');
+  });
+
+  test('lists at most 20 violations and says that there are more, the host named where no slice is to blame', () => {
+    const records = new RunRecords({ startMs: 0 });
+    records.addLane(0, 'gpu');
+    const blame = { kernel: 'host', predictedUs: 0, realUs: 0 };
+    const preemptions = Array.from({ length: 30 }, (_, index) =>
+      preemptionRecord({ requestedMs: 100 * index, yieldedMs: 100 * index + 7 + index, blame }),
     );
+    records.add(laneRecords({ preemptions }));
+    const page = reportHtml({ ...run, records, endMs: 4000 });
+    expect(page.match(/no slice: the host was late/g)).toHaveLength(20);
+    expect(page).toContain('The 20 worst, furthest');
+    expect(page).toContain('<td class="number">36 ms</td><td class="number">6 ms</td>');
+  });
+
+  test('marks starved generation', () => {
+    const records = new RunRecords({ startMs: 0 });
+    records.addLane(0, 'gpu');
+    const starved = [0, 10_000].map((fromMs) => ({ lane: 0, job: 'main', fromMs, toMs: fromMs + 2250 }));
+    records.add(laneRecords({ starved }));
+    const page = reportHtml({
+      ...run,
+      records,
+      endMs: 20_000,
+      summary: { ...run.summary, starved_seconds: 4.5 },
+    });
+    expect(page).toContain('<span class="badge starved">generation starved for 4.5 s</span>');
+    expect(page).toContain('<b>4.5 s</b> in all (22.5 % of the lanes’ time), 2.25 s at the longest');
+    expect(pageData(page).timeline.lanes[0]?.starved).toEqual([
+      [0, 2_250_000],
+      [10_000_000, 12_250_000],
+    ]);
   });
 });
 
@@ -80,7 +121,9 @@ describe('data in the page', () => {
       predictedUs: 1,
       dispatches: 1,
     } as const;
-    records.add({ slices: [{ ...slice, job: evil }], preemptions: [], versions: [], slicesDropped: 0 });
+    const blame = { kernel: evil, predictedUs: 1, realUs: 2 };
+    const preemptions = [preemptionRecord({ stage: evil, yieldedMs: 9, blame })];
+    records.add(laneRecords({ slices: [{ ...slice, job: evil }], preemptions }));
     records.awake.push({ lane: 0, job: `${evil}2`, fromMs: 0, toMs: 1 });
     const adapter = { ...run.summary.adapter, description: evil };
     const page = reportHtml({
@@ -124,23 +167,25 @@ describe('data in the page', () => {
         finishedMs: startedMs + 2 + random.uniform(),
       } as const;
     });
-    const preemptions = Array.from({ length: 60_000 }, (_, index) => ({
+    const preemptions = Array.from({ length: 60_000 }, (_, index) =>
+      preemptionRecord({
+        lane: index % 4,
+        requestedMs: index * 17,
+        yieldedMs: index * 17 + random.uniform() * 12,
+        blame: { kernel: 'matmul_tile', predictedUs: 1900, realUs: 9000 },
+      }),
+    );
+    const starved = Array.from({ length: 60_000 }, (_, index) => ({
       lane: index % 4,
       job: 'main',
-      stage: 'actorTraining',
-      requestedMs: index * 17,
-      yieldedMs: index * 17 + random.uniform() * 5,
-      yieldedDeviceMs: null,
-      releasedMs: index * 17 + 8,
-      resumedMs: index * 17 + 9,
-      kv: 'held' as const,
-      tokensRecomputed: 0,
+      fromMs: index * 17,
+      toMs: index * 17 + 16,
     }));
     const versions = Array.from({ length: 60_000 }, (_, version) => {
       const common = { lane: version % 4, job: 'main', version, atMs: version * 17, durationMs: 1, bytes: 1 };
       return { ...common, kind: 'flip' as const };
     });
-    records.add({ slices, preemptions, versions, slicesDropped: 0 });
+    records.add(laneRecords({ slices, preemptions, starved, versions }));
     for (let index = 0; index < 60_000; index++) {
       records.awake.push({ lane: index % 4, job: 'main', fromMs: index * 17, toMs: index * 17 + 8 });
     }
@@ -164,7 +209,6 @@ describe('data in the page', () => {
 });
 
 test('a run that ended before it began still has a page', () => {
-  const none = { n: 0, p50: null, p90: null, p99: null, max: null };
   const records = new RunRecords({ startMs: 0 });
   records.addLane(0, 'gpu');
   const summary = {
@@ -173,7 +217,11 @@ test('a run that ended before it began still has a page', () => {
     reward: { first5: null, last5: null, heldout_before: null, heldout_after: null },
     tokens: { decoded: 0, trained: 0, aborted: 0, expired: 0, filtered: 0, in_flight: 0 },
     tokens_per_second: 0,
-    preemption: { ...run.summary.preemption, count: 0, time_to_yield_ms: none, resume_ms: none },
+    preemption: preemptionSummary(records, {
+      slice_budget_us: 2000,
+      in_flight_budget_us: 4000,
+      largest_dispatch_us: 0,
+    }),
     weights: { publishes: 0, bytes_sent: 0, bytes_broadcast: 0, seconds: 0 },
   };
   const page = reportHtml({ ...run, summary, records, metrics: [], heldout: [], endMs: 0 });

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { RunRecords } from '#src/telemetry/run-records.js';
 import { runTrace } from '#src/telemetry/run-trace.js';
-import { syntheticRun } from './synthetic.js';
+import { laneRecords, preemptionRecord, syntheticRun } from './synthetic.js';
 import { parsed, threadNames, type TraceEvent } from './trace-file.js';
 
 const run = syntheticRun(2, 4);
@@ -45,6 +45,24 @@ test('shows each preemption as yielding, away and resuming, and an unfinished on
   expect(names).toEqual([...whole, ...whole, ...whole, 'time to yield', 'actorTraining']);
 });
 
+test('tells of each preemption whether it obeyed the law, and marks starvation', () => {
+  const records = new RunRecords({ startMs: 0 });
+  records.addLane(0, 'gpu');
+  const blame = { kernel: 'matmul_tile', predictedUs: 1900, realUs: 9000 };
+  records.add(
+    laneRecords({
+      preemptions: [preemptionRecord({}), preemptionRecord({ requestedMs: 20, yieldedMs: 29, blame })],
+      starved: [{ lane: 0, job: 'main', fromMs: 100, toMs: 1600 }],
+    }),
+  );
+  const events = parsed(runTrace(records, { endMs: 2000 })).traceEvents;
+  expect(events.filter(({ name }) => name === 'time to yield').map(({ args }) => args)).toMatchObject([
+    { bound_ms: 6, obeys_law: true, phase: 0.5, kv_held: 2 },
+    { bound_ms: 6, obeys_law: false, blamed: 'matmul_tile', blamed_predicted_us: 1900, blamed_real_us: 9000 },
+  ]);
+  expect(events.find(({ name }) => name === 'starved')).toMatchObject({ ts: 100_000, dur: 1_500_000 });
+});
+
 test('shows versions, stages, plans and rewards', () => {
   expect(on('lane 1', 'weights').map(({ name }) => name)).toEqual(['pull v1', 'pull v2', 'pull v4']);
   expect(on('scheduler', 'actorTraining').map(({ name }) => name)).toEqual(
@@ -78,15 +96,14 @@ test('with several jobs, names carry the job', () => {
     predictedUs: 1,
     dispatches: 1,
   } as const;
-  records.add({
-    slices: [
-      { ...slice, job: 'a' },
-      { ...slice, job: 'b' },
-    ],
-    preemptions: [],
-    versions: [],
-    slicesDropped: 0,
-  });
+  records.add(
+    laneRecords({
+      slices: [
+        { ...slice, job: 'a' },
+        { ...slice, job: 'b' },
+      ],
+    }),
+  );
   expect([...threadNames(parsed(runTrace(records, { endMs: 1 })).traceEvents).values()]).toEqual([
     'preemptions',
     'a engine',

@@ -1,7 +1,13 @@
 import type { HeldoutPoint, ReportInput } from '#src/telemetry/report.js';
 import type { MetricsRecord } from '#src/telemetry/metrics.js';
-import { quantiles } from '#src/telemetry/quantiles.js';
-import type { PreemptionRecord, SliceRecord, VersionRecord } from '#src/telemetry/records.js';
+import { preemptionSummary } from '#src/telemetry/preemption-summary.js';
+import type {
+  LaneRecords,
+  PreemptionRecord,
+  SliceRecord,
+  UndisturbedRecord,
+  VersionRecord,
+} from '#src/telemetry/records.js';
 import { RunRecords } from '#src/telemetry/run-records.js';
 import type { Summary } from '#src/telemetry/summary.js';
 import { Random } from '#src/lib/prng.js';
@@ -13,6 +19,36 @@ export interface SyntheticRun extends ReportInput {
 
 const START_MS = 5_000_000.25;
 
+/** A lane's message with nothing in it but what is given. */
+export function laneRecords(records: Partial<LaneRecords>): LaneRecords {
+  const none = { slices: [], preemptions: [], undisturbed: [], starved: [], versions: [] };
+  return { ...none, hintIdleMs: 0, slicesDropped: 0, ...records };
+}
+
+/** A preemption that yielded after 2 ms of the 6 ms it might take, with everything about it that is not given. */
+export function preemptionRecord(record: Partial<PreemptionRecord>): PreemptionRecord {
+  const requestedMs = record.requestedMs ?? 0;
+  return {
+    lane: 0,
+    job: 'main',
+    stage: 'actorTraining',
+    requestedMs,
+    detectedMs: requestedMs + 0.5,
+    yieldedMs: requestedMs + 2,
+    yieldedDeviceMs: null,
+    releasedMs: requestedMs + 10,
+    resumedMs: requestedMs + 12,
+    leavingMs: 0,
+    budgetMs: 5.5,
+    inFlightUs: 1500,
+    phase: 0.5,
+    blame: null,
+    kv: { held: 2, spilled: 0, dropped: 0 },
+    tokensRecomputed: 0,
+    ...record,
+  };
+}
+
 export function syntheticRun(seed: number, steps: number, stepMs = 2500): SyntheticRun {
   const random = new Random(seed);
   const records = new RunRecords({ startMs: START_MS });
@@ -20,6 +56,7 @@ export function syntheticRun(seed: number, steps: number, stepMs = 2500): Synthe
   records.addLane(1, 'llvmpipe (LLVM 15, 256 bits)');
   const slices: SliceRecord[] = [];
   const preemptions: PreemptionRecord[] = [];
+  const undisturbed: UndisturbedRecord[] = [];
   const versions: VersionRecord[] = [];
   const metrics: MetricsRecord[] = [];
   const fill = (lane: number, resident: 'trainer' | 'engine', fromMs: number, toMs: number): number => {
@@ -43,23 +80,34 @@ export function syntheticRun(seed: number, steps: number, stepMs = 2500): Synthe
   for (let step = 1; step <= steps; step++) {
     const t0 = START_MS + (step - 1) * stepMs;
     const requestedMs = t0 + 0.55 * stepMs + random.uniform() * 0.05 * stepMs;
-    const yieldedMs = fill(0, 'engine', t0, requestedMs);
+    // Every thirteenth waits for a slice that its prediction knows nothing of.
+    const lateMs = step % 13 === 0 ? 4 + 5 * random.uniform() : 0;
+    const yieldedMs = fill(0, 'engine', t0, requestedMs) + lateMs;
     const releasedMs = fill(0, 'trainer', yieldedMs + 0.05, t0 + 0.85 * stepMs);
     const resumedMs = releasedMs + 3 + 4 * random.uniform();
     fill(0, 'engine', releasedMs + 0.2, t0 + stepMs - 3);
     if (step % 3 !== 0) fill(1, 'engine', t0, t0 + 0.9 * stepMs);
-    preemptions.push({
-      lane: 0,
-      job: 'main',
-      stage: 'actorTraining',
-      requestedMs,
-      yieldedMs: yieldedMs + Math.abs(random.normal()) * 0.4,
-      yieldedDeviceMs: yieldedMs,
-      releasedMs,
-      resumedMs: step === steps ? null : resumedMs,
-      kv: 'held',
-      tokensRecomputed: 0,
-    });
+    preemptions.push(
+      preemptionRecord({
+        requestedMs,
+        detectedMs: requestedMs + 0.05 + 0.1 * random.uniform(),
+        yieldedMs: yieldedMs + Math.abs(random.normal()) * 0.4,
+        yieldedDeviceMs: yieldedMs,
+        releasedMs,
+        resumedMs: step === steps ? null : resumedMs,
+        leavingMs: 0,
+        budgetMs: 2 + 0.31 + 0.2,
+        phase: step % 5 === 0 ? null : random.uniform(),
+        blame:
+          lateMs === 0 ? null : { kernel: 'matmul_tile', predictedUs: 1900, realUs: 1900 + 1000 * lateMs },
+        kv: { held: 8, spilled: 0, dropped: 0 },
+      }),
+    );
+    if (step % 4 === 0) {
+      const detectedMs = releasedMs + 0.1;
+      const asked = { lane: 0, stage: 'refLogProbs', requestedMs: releasedMs, detectedMs };
+      undisturbed.push({ ...asked, begunMs: detectedMs + 0.2 * random.uniform() });
+    }
     const version = { job: 'main', version: step, atMs: releasedMs, durationMs: 1.5 };
     versions.push({ ...version, lane: 0, kind: 'publish', bytes: 1_056_768 });
     versions.push({ ...version, lane: 0, kind: 'flip', bytes: 0 });
@@ -96,7 +144,7 @@ export function syntheticRun(seed: number, steps: number, stepMs = 2500): Synthe
     }
     metrics.push(syntheticMetrics(random, step, steps, stepMs));
   }
-  records.add({ slices, preemptions, versions, slicesDropped: 0 });
+  records.add(laneRecords({ slices, preemptions, undisturbed, versions }));
   const heldout: HeldoutPoint[] = [
     { step: 0, score: 0.22 },
     { step: steps, score: 0.71 },
@@ -154,16 +202,14 @@ function syntheticSummary(records: RunRecords, steps: number, wallSeconds: numbe
       in_flight: 370,
     },
     tokens_per_second: 914.2,
-    preemption: {
-      count: steps,
-      time_to_yield_ms: quantiles(records.timesToYieldMs()),
-      resume_ms: quantiles(records.resumesMs()),
-      tokens_recomputed: 0,
+    preemption: preemptionSummary(records, {
       slice_budget_us: 2000,
       in_flight_budget_us: 2000,
       largest_dispatch_us: 310,
-    },
+    }),
     weights: { publishes: steps, bytes_sent: 28_532_736, bytes_broadcast: 84_541_440, seconds: 0.19 },
+    lanes: { rebuilt: 0, steps_repeated: 0 },
+    starved_seconds: records.starvedMs / 1000,
     wall_seconds: wallSeconds,
   };
 }

@@ -19,7 +19,11 @@ describe('packMicroBatches', () => {
     expect(packed.map(({ sequences }) => sequences.map(({ index }) => index))).toEqual([[0, 2, 3], [1], [4]]);
     expect(packed[0]?.sequences.map(({ firstRow }) => firstRow)).toEqual([0, 5, 8]);
     expect(packed.map(({ rows }) => rows)).toEqual([10, 8, 7]);
-    expect(packed.map(({ contextTokens }) => contextTokens)).toEqual([15 + 6 + 3, 36, 28]);
+    expect(packed.map(({ contexts }) => contexts)).toEqual([
+      [1, 2, 3, 4, 5, 1, 2, 3, 1, 2],
+      [1, 2, 3, 4, 5, 6, 7, 8],
+      [1, 2, 3, 4, 5, 6, 7],
+    ]);
   });
 
   it('leaves out what nothing depends on: whole sequences, and tokens after the last weight', () => {
@@ -33,7 +37,7 @@ describe('packMicroBatches', () => {
         sequences: [{ index: 1, firstRow: 0, rows: 4, positions: [1, 3] }],
         rows: 4,
         headRows: 2,
-        contextTokens: 10,
+        contexts: [1, 2, 3, 4],
       },
     ]);
     expect([...headRows(packed[0]!)]).toEqual([

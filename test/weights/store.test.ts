@@ -5,6 +5,7 @@ import { at } from '#src/lib/assert.js';
 import { Random } from '#src/lib/prng.js';
 import type { Buckets, ParamLayout } from '#src/model/layout.js';
 import { WeightStore } from '#src/weights/store.js';
+import { seeds } from '../helpers/seeds.js';
 
 /** Versions each reader must have pulled before the fire ends. */
 const DISTINCT_WANTED = 60;
@@ -97,4 +98,102 @@ describe('WeightStore', () => {
       expect(newest).toBeLessThanOrEqual((await publisher).newest);
     }
   });
+});
+
+/** Publishes a version and dies after the first of its two buckets. */
+function dieMidway(store: WeightStore, shape: ParamLayout, version: number): void {
+  const death = (): void => {
+    throw new Error('dead');
+  };
+  expect(() => store.publish(version, filled(shape, version), death)).toThrow('dead');
+}
+
+describe('WeightStore when its publisher dies', () => {
+  const shape = layout(64, 64);
+
+  it('shows nothing of a version half written, and takes the next as if nothing had been', () => {
+    const host = WeightStore.create(shape);
+    host.publish(0, filled(shape, 0));
+    // More deaths than slots: each is left half written at least once.
+    for (let epoch = 1; epoch <= 7; epoch++) {
+      host.claim(epoch);
+      const publisher = WeightStore.attach(host.shared, epoch);
+      dieMidway(publisher, shape, epoch);
+      expect(host.newestVersion).toBe(epoch - 1);
+      expect(host.pull()).toEqual({ version: epoch - 1, buckets: filled(shape, epoch - 1) });
+      host.claim(epoch);
+      publisher.publish(epoch, filled(shape, epoch));
+      expect(host.pull()).toEqual({ version: epoch, buckets: filled(shape, epoch) });
+    }
+  });
+
+  it('finds room when both slots beside the newest are left half written', () => {
+    const host = WeightStore.create(shape);
+    host.publish(0, filled(shape, 0));
+    dieMidway(host, shape, 1);
+    dieMidway(host, shape, 1);
+    expect(host.pull()).toEqual({ version: 0, buckets: filled(shape, 0) });
+    host.publish(1, filled(shape, 1));
+    host.publish(2, filled(shape, 2));
+    expect(host.pull()).toEqual({ version: 2, buckets: filled(shape, 2) });
+  });
+
+  it('refuses one that was replaced in the middle of a version, and one that comes late', () => {
+    const host = WeightStore.create(shape);
+    host.publish(0, filled(shape, 0));
+    const late = WeightStore.attach(host.shared, 0);
+    let parts = 0;
+    const replaced = (): void => {
+      if (++parts > 1) return;
+      host.claim(1);
+      WeightStore.attach(host.shared, 1).publish(1, filled(shape, 10));
+    };
+    expect(() => late.publish(1, filled(shape, 1), replaced)).toThrow('epoch 0 has been replaced');
+    expect(host.pull()).toEqual({ version: 1, buckets: filled(shape, 10) });
+    expect(() => late.publish(2, filled(shape, 2))).toThrow('epoch 0 has been replaced');
+    expect(() => host.claim(0)).toThrow('epoch 0 claims what 1 has');
+  });
+
+  it('lets a successor publish again what the one before it did, and nobody else', () => {
+    const host = WeightStore.create(shape);
+    host.publish(3, filled(shape, 3));
+    host.claim(1);
+    const successor = WeightStore.attach(host.shared, 1);
+    expect(() => successor.publish(2, filled(shape, 2))).toThrow('version 2 after 3');
+    successor.publish(3, filled(shape, 3));
+    expect(() => successor.publish(3, filled(shape, 3))).toThrow('version 3 after 3');
+    expect(host.pull()).toEqual({ version: 3, buckets: filled(shape, 3) });
+  });
+
+  for (const seed of seeds()) {
+    it(`is never torn while publishers die and others pull without rest (seed ${seed})`, async () => {
+      const random = new Random(1102 + seed);
+      const large = layout(2048, 4096, 64);
+      const host = WeightStore.create(large);
+      const stop = new SharedArrayBuffer(4);
+      const readers = [1, 2].map(async () => {
+        const workerData = { role: 'reader', shared: host.shared, stop, distinctWanted: Infinity };
+        const [told] = (await once(
+          new Worker(new URL('./thread.mjs', import.meta.url), { workerData }),
+          'message',
+        )) as [Report];
+        return told;
+      });
+      for (let epoch = 0; epoch < 10; epoch++) {
+        host.claim(epoch);
+        const workerData = { shared: host.shared, epoch, parts: random.int(4, 40) };
+        const before = host.newestVersion;
+        await once(new Worker(new URL('./mortal-publisher.mjs', import.meta.url), { workerData }), 'exit');
+        // It began with the version before, and each takes three parts.
+        const whole = Math.floor((workerData.parts - 1) / 3);
+        expect(host.newestVersion, `seed ${seed}, epoch ${epoch}`).toBe(Math.max(0, before) + whole - 1);
+        expect(host.pull().version).toBe(host.newestVersion);
+      }
+      Atomics.store(new Int32Array(stop), 0, 1);
+      for (const { problems, distinct } of await Promise.all(readers)) {
+        expect(problems).toEqual([]);
+        expect(distinct).toBeGreaterThan(0);
+      }
+    });
+  }
 });

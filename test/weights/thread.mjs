@@ -1,42 +1,21 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { WeightStore } from '../../dist/weights/store.js';
+import { fill, tornAt } from './pattern.mjs';
 
 /**
  * One thread of the store's test under fire: publishes as fast as it can, or pulls as fast as it can and looks at
- * every element. Element i of version v holds v · 1000 + (i mod 1000) as bits, so that any mixture shows.
+ * every element.
  */
 const { role, shared, stop, distinctWanted } = workerData;
 const stopped = new Int32Array(stop);
 const store = WeightStore.attach(shared);
-const { bucketElements } = shared.layout;
-
-function fill(version) {
-  let index = 0;
-  return bucketElements.map((elements) => {
-    const words = new Uint32Array(elements);
-    for (let i = 0; i < elements; i++) words[i] = version * 1000 + (index++ % 1000);
-    return new Float32Array(words.buffer);
-  });
-}
-
-function tornAt(version, buckets) {
-  let index = 0;
-  for (const bucket of buckets) {
-    for (const word of new Uint32Array(bucket.buffer, bucket.byteOffset, bucket.length)) {
-      if (word !== version * 1000 + (index % 1000)) return index;
-      index++;
-    }
-  }
-  return -1;
-}
-
 const seen = new Set();
 const problems = [];
 let newest = -1;
 while (Atomics.load(stopped, 0) === 0 && problems.length === 0 && seen.size < distinctWanted) {
   if (role === 'publisher') {
     const version = store.newestVersion + 1;
-    store.publish(version, fill(version));
+    store.publish(version, fill(shared.layout, version));
     newest = version;
   } else if (store.newestVersion >= 0) {
     const announced = store.newestVersion;

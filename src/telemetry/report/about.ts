@@ -16,9 +16,15 @@ const DEFINITIONS: readonly (readonly [term: string, meaning: string])[] = [
       'where there is one, does not.',
   ],
   [
-    'budget',
-    'The predicted work allowed to be submitted and unfinished, plus the largest single dispatch: nothing that was ' +
-      'submitted can be recalled. On a busy host or a software adapter the measured time can be longer.',
+    'law',
+    'Time to yield ≤ the time in which the lane read the request + the predicted work allowed in flight + the largest ' +
+      'single dispatch + 200 µs: nothing that was submitted can be recalled. The right-hand side is the bound, and each ' +
+      'preemption has its own. Whatever takes longer is counted as a violation and listed with the slice it waited for; ' +
+      'on a busy host or a software adapter that can be the host’s doing.',
+  ],
+  [
+    'starved',
+    'Generation had work, and stages of higher priority kept the device for over a second without a break.',
   ],
   ['time to resume', 'From the device being given back until the first new token of generation.'],
   ['tokens recomputed', 'Tokens computed a second time because a preemption cost an engine its KV cache.'],

@@ -1,7 +1,7 @@
 import { msText } from '../format.js';
 import type { Quantiles } from '../quantiles.js';
 import { escapeHtml } from './html.js';
-import { plot, tickLabels, VIEW } from './plot.js';
+import { plot, round, tickLabels, VIEW } from './plot.js';
 import { linearScale, logScale, type Scale } from './scale.js';
 
 export interface DistributionChart {
@@ -13,7 +13,7 @@ export interface DistributionChart {
   readonly quantiles: Quantiles;
   readonly colour: string;
   /** A line to stay under, in milliseconds, and what it is. */
-  readonly budget?: { readonly ms: number; readonly name: string };
+  readonly bound?: { readonly ms: number; readonly name: string };
 }
 
 const BINS = 40;
@@ -29,8 +29,8 @@ export function distributionChart(chart: DistributionChart): string | null {
   const sorted = chart.samples.map((ms) => Math.max(SMALLEST_MS, ms)).sort((a, b) => a - b);
   const [low, high] = [sorted[0], sorted.at(-1)];
   if (low === undefined || high === undefined) return null;
-  const budgetMs = chart.budget && chart.budget.ms > 0 ? chart.budget.ms : null;
-  const x = logScale(Math.min(low, budgetMs ?? low), Math.max(high, budgetMs ?? high));
+  const boundMs = chart.bound && chart.bound.ms > 0 ? chart.bound.ms : null;
+  const x = logScale(Math.min(low, boundMs ?? low), Math.max(high, boundMs ?? high));
   const y = linearScale(0, 1, 4);
   const { p50, p99, max } = chart.quantiles;
   const drawing = [
@@ -39,7 +39,7 @@ export function distributionChart(chart: DistributionChart): string | null {
     `<path class="line" style="stroke:var(--${chart.colour})" d="${curve(sorted, x)}"/>`,
     upright(p50, x, 'p50'),
     upright(p99, x, 'p99'),
-    upright(budgetMs, x, 'budget'),
+    upright(boundMs, x, 'bound'),
   ].join('');
   const key = [
     `<span><i class="line" style="background:var(--${chart.colour})"></i>share that took at most this long</span>`,
@@ -47,10 +47,8 @@ export function distributionChart(chart: DistributionChart): string | null {
     `<span><i class="rule p50"></i>p50 ${msText(p50)}</span>`,
     `<span><i class="rule p99"></i>p99 ${msText(p99)}</span>`,
     `<span>max ${msText(max)}</span>`,
-    ...(chart.budget
-      ? [
-          `<span><i class="rule budget"></i>${escapeHtml(chart.budget.name)} ${msText(chart.budget.ms)}</span>`,
-        ]
+    ...(chart.bound
+      ? [`<span><i class="rule bound"></i>${escapeHtml(chart.bound.name)} ${msText(chart.bound.ms)}</span>`]
       : []),
   ];
   const label = `${chart.title}: p50 ${msText(p50)}, p99 ${msText(p99)}, max ${msText(max)}`;
@@ -90,11 +88,7 @@ function curve(sorted: readonly number[], x: Scale): string {
   return `${path}H${VIEW}`;
 }
 
-function upright(ms: number | null, x: Scale, kind: 'p50' | 'p99' | 'budget'): string {
+function upright(ms: number | null, x: Scale, kind: 'p50' | 'p99' | 'bound'): string {
   if (ms === null) return '';
   return `<path class="rule ${kind}" d="M${round(VIEW * x.at(Math.max(SMALLEST_MS, ms)))} 0V${VIEW}"/>`;
-}
-
-function round(value: number): number {
-  return Math.round(value * 10) / 10;
 }

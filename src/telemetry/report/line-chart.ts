@@ -1,6 +1,6 @@
 import { numberText } from '../format.js';
 import { escapeHtml } from './html.js';
-import { plot, tickLabels, VIEW } from './plot.js';
+import { place, plot, round, tickLabels, VIEW } from './plot.js';
 import { linearScale, tightScale, type Scale } from './scale.js';
 import { thin, type Point } from './thin.js';
 
@@ -90,19 +90,19 @@ function seriesPath({ points, colour, marks }: Series, x: Scale, y: Scale): stri
   const style = `style="stroke:var(--${colour})"`;
   // A line of no length with round ends is a dot that stays round however the drawing is stretched.
   if (marks)
-    return `<path class="dots" ${style} d="${points.map((point) => `M${place(point, x, y)}h0`).join('')}"/>`;
+    return `<path class="dots" ${style} d="${points.map((point) => `M${placeOf(point, x, y)}h0`).join('')}"/>`;
   if (points.length === 1) return seriesPath({ name: '', points, colour, marks: true }, x, y);
-  return `<path class="line" ${style} d="M${points.map((point) => place(point, x, y)).join('L')}"/>`;
+  return `<path class="line" ${style} d="M${points.map((point) => placeOf(point, x, y)).join('L')}"/>`;
 }
 
 function areaPath(low: readonly Point[], high: readonly Point[], x: Scale, y: Scale): string {
   if (low.length === 0 || high.length === 0) return '';
-  const outline = [...high, ...low.toReversed()].map((point) => place(point, x, y));
+  const outline = [...high, ...low.toReversed()].map((point) => placeOf(point, x, y));
   return `<path class="area" d="M${outline.join('L')}Z"/>`;
 }
 
-function place([px, py]: Point, x: Scale, y: Scale): string {
-  return `${round(VIEW * x.at(px))} ${round(VIEW * (1 - y.at(py)))}`;
+function placeOf([px, py]: Point, x: Scale, y: Scale): string {
+  return place(x.at(px), y.at(py));
 }
 
 function readoutOf({ name, points }: Pick<Series, 'name' | 'points'>): ChartReadout['series'][number] {
@@ -118,8 +118,4 @@ function extent(values: readonly number[]): [number, number] {
     ([low, high], value) => [Math.min(low, value), Math.max(high, value)],
     [Infinity, -Infinity],
   );
-}
-
-function round(value: number): number {
-  return Math.round(value * 10) / 10;
 }

@@ -53,6 +53,33 @@ export function logScale(low: number, high: number): Scale {
   return { min: 10 ** from, max: 10 ** to, ticks, at: (value) => (Math.log10(value) - from) / (to - from) };
 }
 
+/** Labels of an axis of shares, as they fit. */
+const SHARES = [0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1];
+
+/** An axis of shares from 0 to `high` on which small ones have more room: places go by the square root. */
+export function rootScale(high: number): Scale {
+  assert(Number.isFinite(high) && high >= 0, `no axis from 0 to ${high}`);
+  const max = Math.max(0.05, high * 1.05);
+  const root = (value: number): number => Math.sqrt(Math.max(0, value) / max);
+  // Labels nearer than a twelfth of the axis would touch on a telephone.
+  const ticks = SHARES.filter((share) => share <= max).reduceRight<number[]>((kept, share) => {
+    const next = kept[0];
+    return share === 0 || next === undefined || root(next) - root(share) > 1 / 12 ? [share, ...kept] : kept;
+  }, []);
+  return { min: 0, max, ticks, at: root };
+}
+
+/**
+ * An axis of the share of samples up to some value that has as much room from 90 % to 99 % as from 0 to 90 %, and so
+ * on: each step is ten times rarer. It ends at the share above which `samples` samples have but half a one.
+ */
+export function tailScale(samples: number): Scale {
+  const nines = (share: number): number => 0 - Math.log10(Math.max(1e-12, 1 - share));
+  const max = 1 - 0.5 / Math.max(1, samples);
+  const ticks = [0, 0.5, 0.9, 0.99, 0.999, 0.9999].filter((share) => share <= max);
+  return { min: 0, max, ticks, at: (share) => Math.min(1, nines(share) / nines(max)) };
+}
+
 /** 1, 2 or 5 times a power of ten, no smaller than `wanted`. */
 function roundStep(wanted: number): number {
   const power = 10 ** Math.floor(Math.log10(wanted));

@@ -1,26 +1,15 @@
-import { msText, numberText, percentText, secondsText } from '../format.js';
-import { quantiles, type Quantiles } from '../quantiles.js';
+import { numberText, percentText, secondsText } from '../format.js';
 import type { Busy, RunRecords } from '../run-records.js';
-import { yieldBudgetMs, type Summary } from '../summary.js';
-import { distributionChart } from './distribution-chart.js';
 import { escapeHtml } from './html.js';
 import type { TimelineData } from './timeline-data.js';
 
-/** How the device was shared: the timeline, who used it, and how long yielding and resuming took. */
-export function sharingSection(
-  summary: Summary,
-  records: RunRecords,
-  timeline: TimelineData,
-  endMs: number,
-): string {
+/** How the device was shared: the timeline, and who used it. */
+export function sharingSection(records: RunRecords, timeline: TimelineData, endMs: number): string {
   return `<h2>Who had the device, and when</h2>
 <p>One row for each resident of a lane. Orange is training, blue is generation. A pink mark above them is a moment
 when training asked for the device; it is as wide as generation took to let go.</p>
 ${timelineCard(records, timeline)}
-${shareCard(records, endMs)}
-<h2>How fast the device changed hands</h2>
-<p>${yieldText(summary)}</p>
-${distributions(summary, records)}`;
+${shareCard(records, endMs)}`;
 }
 
 function timelineCard(records: RunRecords, timeline: TimelineData): string {
@@ -28,6 +17,10 @@ function timelineCard(records: RunRecords, timeline: TimelineData): string {
   const views = timeline.views
     .map(({ label }, index) => `<button type="button" data-view="${index}">${escapeHtml(label)}</button>`)
     .join('');
+  const starvedKey =
+    records.starvedMs === 0
+      ? ''
+      : '<span><i style="background:var(--starved)"></i>starved: generation had work and no device</span>';
   const dropped = records.slices.dropped;
   const note =
     dropped === 0
@@ -45,7 +38,7 @@ with preemptions and weight versions. Arrow keys move and zoom, 0 shows the whol
 <div class="legend"><span><i style="background:var(--trainer)"></i>training</span>
 <span><i style="background:var(--engine)"></i>generation; paler where it is less dense</span>
 <span><i style="background:var(--yield)"></i>time to yield, with a thin line until generation is back</span>
-<span><i style="background:var(--version)"></i>new weights</span></div>
+<span><i style="background:var(--version)"></i>new weights</span>${starvedKey}</div>
 <p class="hint">Drag to move. Click the timeline, then use the wheel to zoom, or the arrow keys; pinch on a touch
 screen. Without a grey track behind its row, an engine is asleep.${note}</p>
 <noscript><p>The timeline needs JavaScript; everything else on this page does not.</p></noscript></div>`;
@@ -74,62 +67,4 @@ function shareCard(records: RunRecords, endMs: number): string {
 function shareText({ busyMs, slices, dispatches }: Busy, name: string, wallMs: number): string {
   const work = `${numberText(slices)} slices, ${numberText(dispatches)} dispatches`;
   return `${escapeHtml(name)} ${percentText(busyMs / wallMs)} (${work})`;
-}
-
-function yieldText({ preemption, tokens_per_second: rate }: Summary): string {
-  const { time_to_yield_ms: yields, count } = preemption;
-  if (count === 0 || yields.p50 === null) return 'Training never had to take the device from generation.';
-  return (
-    `Training took the device from generation ${numberText(count)} times. Half of the time it could start within ` +
-    `${msText(yields.p50)}; the longest wait was ${msText(yields.max)}. Over the same run ` +
-    `${numberText(rate)} tokens a second were generated, and ${numberText(preemption.tokens_recomputed)} tokens ` +
-    `had to be computed twice.`
-  );
-}
-
-function distributions(summary: Summary, records: RunRecords): string {
-  const samples = records.timesToYieldMs();
-  const resumes = records.resumesMs();
-  const slices = records.slices.items;
-  const budgetMs = yieldBudgetMs(summary.preemption);
-  const over = samples.filter((ms) => ms > budgetMs).length;
-  const device = records.preemptions.items.flatMap(({ requestedMs, yieldedDeviceMs }) =>
-    yieldedDeviceMs === null ? [] : [yieldedDeviceMs - requestedMs],
-  );
-  const yields = distributionChart({
-    id: 'yield',
-    title: 'Time to yield',
-    meaning:
-      'From the request for the device until the last slice of generation had finished, by the host’s clock. ' +
-      `The budget is the work allowed in flight plus the largest single dispatch, both as predicted; ${numberText(over)} of ` +
-      `${numberText(samples.length)} were over it.`,
-    samples,
-    quantiles: quantiles(samples),
-    colour: 'yield',
-    budget: { ms: budgetMs, name: 'budget' },
-  });
-  const resume = distributionChart({
-    id: 'resume',
-    title: 'Time to resume',
-    meaning:
-      'From the moment training gave the device back until generation’s first new token reached the host.',
-    samples: resumes,
-    quantiles: quantiles(resumes),
-    colour: 'engine',
-  });
-  if (yields === null) return '';
-  return `<div class="row half">${yields}${resume ?? ''}</div>
-<div class="card" style="margin-top:12px"><table><thead><tr><th></th><th class="number">n</th><th class="number">p50</th>
-<th class="number">p90</th><th class="number">p99</th><th class="number">max</th></tr></thead><tbody>
-${quantileRow('time to yield, host clock', quantiles(samples))}
-${device.length > 0 ? quantileRow('time to yield, device clock', quantiles(device)) : ''}
-${quantileRow('time to resume', quantiles(resumes))}
-${quantileRow('a slice, as predicted', quantiles(slices.map((slice) => slice.predictedUs / 1000)))}
-${quantileRow('a slice, as measured', quantiles(slices.map((slice) => slice.finishedMs - slice.startedMs)))}</tbody></table>
-<p class="hint">A slice may be predicted to take at most ${msText(summary.preemption.slice_budget_us / 1000)}.</p></div>`;
-}
-
-function quantileRow(name: string, { n, p50, p90, p99, max }: Quantiles): string {
-  const cells = [numberText(n), ...[p50, p90, p99, max].map(msText)];
-  return `<tr><th>${name}</th>${cells.map((cell) => `<td class="number">${cell}</td>`).join('')}</tr>`;
 }

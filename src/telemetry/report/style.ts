@@ -3,11 +3,11 @@ export const STYLE = `
 :root { color-scheme: light dark;
   --page: #f6f6f3; --card: #ffffff; --ink: #1d1d1b; --soft: #62625c; --rule: #e4e3dd; --grid: #ecebe6;
   --trainer: #c2680a; --engine: #2a6fdb; --yield: #c81e6a; --version: #7a48c8; --good: #0a8458;
-  --idle: #dcdbd4; --track: #f1f0ec; --warn-ink: #7a4a00; --warn: #ffedcc; }
+  --idle: #dcdbd4; --track: #f1f0ec; --warn-ink: #7a4a00; --warn: #ffedcc; --starved: #c2271b; }
 @media (prefers-color-scheme: dark) { :root {
   --page: #121316; --card: #1b1d21; --ink: #ececea; --soft: #a0a19c; --rule: #2e3137; --grid: #282b30;
   --trainer: #f0a33c; --engine: #6aa5ff; --yield: #ff6ba6; --version: #b795f5; --good: #41c994;
-  --idle: #3a3d44; --track: #23262b; --warn-ink: #ffd596; --warn: #4a3510; } }
+  --idle: #3a3d44; --track: #23262b; --warn-ink: #ffd596; --warn: #4a3510; --starved: #ff7b6b; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink);
   font: 15px/1.5 system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif; }
@@ -21,6 +21,7 @@ small { color: var(--soft); font-size: 13px; font-weight: 400; }
 .badges { display: flex; flex-wrap: wrap; gap: 8px; margin-top: 12px; }
 .badge { border: 1px solid var(--rule); background: var(--card); border-radius: 99px; padding: 2px 12px; font-size: 13px; }
 .badge.software { background: var(--warn); border-color: transparent; color: var(--warn-ink); font-weight: 600; }
+.badge.starved { border-color: var(--starved); color: var(--starved); font-weight: 600; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(166px, 1fr)); gap: 12px; margin-top: 22px; }
 .tile, .card, .chart { background: var(--card); border: 1px solid var(--rule); border-radius: 12px; margin: 0; }
 .tile { padding: 12px 14px; }
@@ -45,7 +46,7 @@ figcaption .legend { margin-left: auto; }
 .legend i.bar { opacity: 0.35; }
 .legend i.rule { width: 0; height: 12px; border-radius: 0; border-left: 2px solid; }
 .legend i.rule.p50 { color: var(--ink); } .legend i.rule.p99 { color: var(--ink); border-left-style: dotted; }
-.legend i.rule.budget { color: var(--good); border-left-style: dashed; }
+.legend i.rule.bound { color: var(--good); border-left-style: dashed; }
 .plot { display: grid; grid-template: 132px 18px auto / 46px 1fr; margin-top: 14px; font-size: 12px;
   color: var(--soft); font-variant-numeric: tabular-nums; }
 .tall .plot { grid-template-rows: 240px 18px auto; }
@@ -59,7 +60,7 @@ svg .grid { stroke: var(--grid); stroke-width: 1px; } svg .line { stroke-width: 
 svg .dots { stroke-width: 9px; stroke-linecap: round; }
 svg .area { fill: var(--engine); opacity: 0.16; stroke: none; } svg .bar { opacity: 0.35; }
 svg .rule { stroke: var(--ink); stroke-width: 1.5px; } svg .rule.p99 { stroke-dasharray: 2 4; }
-svg .rule.budget { stroke: var(--good); stroke-width: 2px; stroke-dasharray: 7 4; }
+svg .rule.bound { stroke: var(--good); stroke-width: 2px; stroke-dasharray: 7 4; }
 .cursor { position: absolute; top: 0; bottom: 0; width: 1px; background: var(--soft); pointer-events: none; }
 output { position: absolute; top: 4px; z-index: 1; background: var(--ink); color: var(--card); border-radius: 6px;
   padding: 3px 9px; font-size: 12px; pointer-events: none; max-width: 300px; width: max-content; }

@@ -17,6 +17,8 @@ export interface TimelineLane {
   /** Ascending by their request. */
   readonly yields: readonly TimelineYield[];
   readonly versions: readonly { readonly atUs: number; readonly label: string }[];
+  /** Pairs of from and to in which generation had work and no device. */
+  readonly starved: readonly (readonly [number, number])[];
   /** Pairs of from and to in which an engine was awake on the lane; null when that was never recorded. */
   readonly awake: readonly (readonly [number, number])[] | null;
 }
@@ -41,6 +43,7 @@ const SPANS_MAX = 24_000;
 const YIELDS_MAX = 2_000;
 const VERSIONS_MAX = 2_000;
 const AWAKE_MAX = 1_000;
+const STARVED_MAX = 1_000;
 /** Preemptions around which every slice is kept, the slowest ones. */
 const DETAILS_MAX = 6;
 const DETAIL_MARGIN_US = 15_000;
@@ -65,6 +68,10 @@ export function timelineData(records: RunRecords, endMs: number): TimelineData {
       versions: evenly(records.versions.items, VERSIONS_MAX)
         .filter((version) => version.lane === lane)
         .map(({ kind, version, atMs }) => ({ atUs: us(atMs), label: `${kind} of version ${version}` })),
+      starved: records.starved.items
+        .filter((starved) => starved.lane === lane)
+        .slice(0, STARVED_MAX)
+        .map(({ fromMs, toMs }) => [us(fromMs), us(toMs)] as const),
       awake: awakeTimes(records, lane, us),
     })),
     views: looks.views.map(({ label, preemption }) => viewOf(label, preemption, us, endUs)),

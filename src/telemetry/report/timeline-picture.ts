@@ -32,6 +32,7 @@ class TimelinePicture {
       if (bands.length > 0) y += 2 * SIZES.gap;
       place('title', lane, SIZES.title);
       if (lane.yields.length > 0) place('yields', lane, SIZES.strip);
+      if (lane.starved.length > 0) place('starved', lane, SIZES.strip);
       for (const row of lane.rows) place('row', lane, SIZES.bar, row);
       place('weights', lane, SIZES.strip);
     }
@@ -58,7 +59,7 @@ class TimelinePicture {
     if (this.width <= this.gutter) return;
     const style = getComputedStyle(this.canvas);
     const colour = (name) => style.getPropertyValue('--' + name).trim();
-    const names = ['trainer', 'engine', 'yield', 'version', 'track', 'rule', 'soft', 'ink'];
+    const names = ['trainer', 'engine', 'yield', 'version', 'starved', 'track', 'rule', 'soft', 'ink'];
     this.colours = Object.fromEntries(names.map((name) => [name, colour(name)]));
     pen.setTransform(devicePixelRatio, 0, 0, devicePixelRatio, 0, 0);
     pen.clearRect(0, 0, this.width, this.height);
@@ -70,6 +71,11 @@ class TimelinePicture {
       this.text(words, 0, (top + bottom) / 2, kind === 'title' ? 'ink' : 'soft', 'left');
       if (kind === 'row') this.drawRow(row, lane, top);
       if (kind === 'yields') this.drawYields(lane, top);
+      if (kind === 'starved') {
+        for (const [from, to] of lane.starved) {
+          this.fill('starved', 1, this.xOf(from), top, Math.max(2, this.xOf(to) - this.xOf(from)), SIZES.strip);
+        }
+      }
       if (kind === 'weights') for (const { atUs } of lane.versions) this.fill('version', 1, this.xOf(atUs) - 1, top, 2, SIZES.strip);
     }
   }
@@ -140,6 +146,10 @@ class TimelinePicture {
     if (band.kind === 'weights') {
       const near = band.lane.versions.filter(({ atUs }) => Math.abs(atUs - us) <= reach);
       return near.slice(0, 3).map(({ label }) => label).join(', ');
+    }
+    if (band.kind === 'starved') {
+      const near = band.lane.starved.find(([from, to]) => us >= from - reach && us <= to + reach);
+      return near ? 'starved: generation had work and no device for ' + lengthText(near[1] - near[0]) : '';
     }
     if (band.kind !== 'yields') return '';
     const mark = band.lane.yields.find(({ fromUs, yieldUs }) => us >= fromUs - reach && us <= fromUs + yieldUs + reach);

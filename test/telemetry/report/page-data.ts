@@ -25,6 +25,7 @@ const schema = z.object({
           }),
         ),
         versions: z.array(z.object({ atUs: z.number(), label: z.string() })),
+        starved: z.array(pair),
         awake: z.array(pair).nullable(),
       }),
     ),

@@ -9,7 +9,9 @@ class ElementDouble {
   readonly children = new Map<string, ElementDouble>();
   hidden = true;
   textContent = '';
+  className = '';
   clientWidth = 1064;
+  clientHeight = 340;
   width = 0;
   height = 0;
   readonly #listeners = new Map<string, Listener[]>();
@@ -29,8 +31,8 @@ class ElementDouble {
     for (const listener of this.#listeners.get(name) ?? []) listener(whole);
     return prevented;
   }
-  getBoundingClientRect(): { left: number; top: number; width: number } {
-    return { left: 0, top: 0, width: this.clientWidth };
+  getBoundingClientRect(): { left: number; top: number; width: number; height: number } {
+    return { left: 0, top: 0, width: this.clientWidth, height: this.clientHeight };
   }
   setPointerCapture(): void {
     // A double has nothing to capture.

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { Random } from '#src/lib/prng.js';
-import { linearScale, logScale, tightScale } from '#src/telemetry/report/scale.js';
+import { linearScale, logScale, rootScale, tailScale, tightScale } from '#src/telemetry/report/scale.js';
 
 test('a linear axis has round ends, covers the data and has neither too few nor too many labels', () => {
   expect(linearScale(0.03, 0.97, 5)).toMatchObject({ min: 0, max: 1, ticks: [0, 0.2, 0.4, 0.6, 0.8, 1] });
@@ -51,4 +51,34 @@ test('a logarithmic axis has at least two labels within it, from microseconds to
     }
   }
   expect(() => logScale(0, 1)).toThrow('no logarithmic axis');
+});
+
+test('an axis of square roots gives small shares room and never labels two nearer than a twelfth', () => {
+  for (const high of [0, 0.003, 0.07, 0.52, 1, 3]) {
+    const scale = rootScale(high);
+    const { ticks, max } = scale;
+    const at = (share: number): number => scale.at(share);
+    expect(at(0)).toBe(0);
+    expect(at(max)).toBeCloseTo(1, 12);
+    expect(at(-0.01), 'below zero is at zero').toBe(0);
+    expect(at(high)).toBeLessThan(1);
+    expect(at(high / 4)).toBeCloseTo(at(high) / 2, 12);
+    expect(ticks[0]).toBe(0);
+    expect(ticks.length).toBeGreaterThanOrEqual(2);
+    ticks.slice(1).forEach((tick, index) => {
+      if (index > 0) expect(at(tick) - at(ticks[index] ?? 0)).toBeGreaterThan(1 / 12);
+    });
+  }
+});
+
+test('an axis of the tail has the same room for each further nine, up to half a sample', () => {
+  const scale = tailScale(10_000);
+  const { ticks, max } = scale;
+  const at = (share: number): number => scale.at(share);
+  expect(ticks).toEqual([0, 0.5, 0.9, 0.99, 0.999, 0.9999]);
+  expect(max).toBeCloseTo(1 - 0.5e-4, 12);
+  expect(at(0.99) - at(0.9)).toBeCloseTo(at(0.9) - at(0), 9);
+  expect(at(0.9999) - at(0.999)).toBeCloseTo(at(0.99) - at(0.9), 9);
+  expect([at(0), at(max), at(1)]).toEqual([0, 1, 1]);
+  expect(tailScale(1)).toMatchObject({ max: 0.5, ticks: [0, 0.5] });
 });

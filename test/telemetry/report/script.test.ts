@@ -92,6 +92,24 @@ describe('the timeline', () => {
   });
 });
 
+test('starved generation has a row of its own, which says for how long', () => {
+  const lanes = data.timeline.lanes.map((lane, index) =>
+    index === 0 ? { ...lane, starved: [[10_000_000, 12_500_000]] } : lane,
+  );
+  const starving = new PageDouble(SCRIPT, { ...data, timeline: { ...data.timeline, lanes } });
+  const box = starving.byId('timeline');
+  const canvas = box.querySelector('canvas');
+  const marks = canvas.drawn.filter(({ colour }) => colour === 'starved');
+  expect(canvas.texts).toContain('starved');
+  expect(marks).toHaveLength(1);
+  const { x = 0, y = 0, w = 0 } = marks[0] ?? {};
+  expect(w).toBeCloseTo((2.5 / 30) * (canvas.clientWidth - GUTTER), 6);
+  canvas.send('pointermove', { clientX: x + w / 2, clientY: y + 3 });
+  expect(box.querySelector('output').textContent).toBe(
+    'starved: generation had work and no device for 2.5 s',
+  );
+});
+
 test('a chart tells the values under the pointer, and moves by key from there', () => {
   const chart = page.byId('plot-reward');
   const output = chart.querySelector('output');
