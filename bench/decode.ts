@@ -87,13 +87,17 @@ async function measure(
   });
   const doorbell = new Doorbell(new SharedArrayBuffer(4));
   const budgets = { sliceUs: 20_000, inFlightUs: 40_000 };
-  const lane = new Lane(gpu, { lane: 0, job: 'bench', settings: laneSettings(budgets), doorbell }, (update) => {
-    const now = nowMs();
-    stepsMs.push(now - lastMs);
-    lastMs = now;
-    finished += update.finished.length;
-    if (finished === batch) done();
-  });
+  const lane = new Lane(
+    gpu,
+    { lane: 0, job: 'bench', settings: laneSettings(budgets), doorbell },
+    (update) => {
+      const now = nowMs();
+      stepsMs.push(now - lastMs);
+      lastMs = now;
+      finished += update.finished.length;
+      if (finished === batch) done();
+    },
+  );
   const tokens = promptTokens + generated + WARM_UP_STEPS;
   const contextTokensMax = blocksFor(tokens) * 16;
   await lane.handle({

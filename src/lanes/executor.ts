@@ -22,6 +22,9 @@ import { SliceTimer } from './slice-timer.js';
 /** Slices of whom nobody outranks: as long as keeps the host out of the way, and the device within reach of `stop`. */
 const URGENT_SLICE_US = 5000;
 
+/** Of the time that is queued behind the oldest slice, so much is slept through as well. */
+const SPARE_SHARE = 0.25;
+
 /** What an executor tells of its time since it last did. */
 export interface ExecutorRecords {
   readonly slices: SliceRecord[];
@@ -50,6 +53,8 @@ export class Executor {
   #budgets: ExecutorBudgets;
   #hintIdleMs = 0;
   #idleSinceMs: number | null = null;
+  /** When this thread fell asleep with slices in flight, until it has looked at them again. */
+  #blindSinceMs: number | null = null;
   #stopping = false;
   #failure: Error | null = null;
   #signalled = false;
@@ -215,8 +220,10 @@ export class Executor {
     const { sliceUs, inFlightUs } = this.#limits(entry);
     const roomUs = inFlightUs - this.#inFlight.takenUs(nowMs());
     const mayQueue = this.#mayQueueBehind(entry);
-    if (this.#inFlight.count > 0 && !mayQueue && this.cost.predictUs(first) > roomUs) return false;
-    this.#submit(entry, first, mayQueue ? sliceUs : Math.min(sliceUs, roomUs));
+    const isFree = this.#inFlight.count === 0 || mayQueue;
+    if (!isFree && this.cost.predictUs(first) > roomUs) return false;
+    // On a free device there is room for a slice, even when the budget lets nothing be queued behind one.
+    this.#submit(entry, first, isFree ? sliceUs : Math.min(sliceUs, roomUs));
     return true;
   }
 
@@ -291,7 +298,8 @@ export class Executor {
   }
 
   #finished(last: Slice): void {
-    const finishedMs = nowMs();
+    if (!this.#inFlight.slices.includes(last)) return;
+    const finishedMs = this.#finishedMs(last);
     // What outranks a slice and lies before it makes it stay longer, and is not its fault.
     const urgent = this.#inFlight.slices.findIndex(({ resident }) => !this.#yields(resident));
     const coveredMs = this.#inFlight.lastFinishedMs;
@@ -313,6 +321,13 @@ export class Executor {
     this.#noteIdle(finishedMs);
     this.#checkIdle();
     this.wake();
+  }
+
+  /** When it finished: now, or some time during the nap just over, in which case as predicted if that may be. */
+  #finishedMs(slice: Slice): number {
+    const now = nowMs();
+    if (this.#blindSinceMs === null) return now;
+    return Math.min(now, Math.max(this.#blindSinceMs, this.#inFlight.endMs(slice)));
   }
 
   /** Whoever outranks generation has used the device, and may be done with it. */
@@ -343,12 +358,16 @@ export class Executor {
     if (this.#signalled) return;
     if (this.doorbell !== null && this.#inFlight.count > 0) {
       const before = this.#inFlight.count;
-      const leftMs = this.#inFlight.nextDoneMs(nowMs());
-      this.doorbell.nap(this.#naps.nextMs(leftMs));
+      this.#blindSinceMs = nowMs();
+      const leftMs = this.#inFlight.nextDoneMs(this.#blindSinceMs);
+      // While nobody waits for the oldest to end, what is queued behind it leaves time to look.
+      const spareMs = this.#watch.waits ? 0 : this.#inFlight.behindMs * SPARE_SHARE;
+      this.doorbell.nap(this.#naps.nextMs(leftMs, spareMs));
       await new Promise<void>((resolve) => {
         setImmediate(resolve);
       });
-      if (leftMs > 0) this.#naps.looked(this.#inFlight.count < before);
+      this.#blindSinceMs = null;
+      if (leftMs > 0 && spareMs === 0) this.#naps.looked(this.#inFlight.count < before);
       return;
     }
     await new Promise<void>((resolve) => {

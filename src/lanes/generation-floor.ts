@@ -4,6 +4,8 @@ import type { StarvationRecord } from '../telemetry/records.js';
 const STARVED_MS = 1000;
 /** Time owed beyond this is forgiven: generation never takes the device for long in one piece. */
 const OWED_US_MAX = 20_000;
+/** Time it got beyond its due is forgiven beyond this: one slice that took for ever does not starve it. */
+const OVERDRAWN_US_MAX = 200_000;
 const RECORDS_MAX = 1000;
 
 /**
@@ -62,7 +64,7 @@ export class GenerationFloor {
   }
 
   #owe(us: number): void {
-    this.#owedUs = Math.min(OWED_US_MAX, Math.max(-OWED_US_MAX, this.#owedUs + us));
+    this.#owedUs = Math.min(OWED_US_MAX, Math.max(-OVERDRAWN_US_MAX, this.#owedUs + us));
   }
 
   #endWait(nowMs: number): void {

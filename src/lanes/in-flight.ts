@@ -1,4 +1,5 @@
 import type { DispatchOp } from '../gpu/ops.js';
+import { assert } from '../lib/assert.js';
 import type { SliceRecord } from '../telemetry/records.js';
 import type { CostModel } from './cost-model.js';
 import type { Resident } from './resident.js';
@@ -73,8 +74,20 @@ export class InFlight {
   /** How long the device is predicted to need until it is done with the oldest; 0 when there is none. */
   nextDoneMs(nowMs: number): number {
     const [oldest] = this.#slices;
-    if (oldest === undefined) return 0;
-    return this.#startMs(oldest) + oldest.predictedUs / 1000 - nowMs;
+    return oldest === undefined ? 0 : this.endMs(oldest) - nowMs;
+  }
+
+  /** How long it is predicted to need for all behind the oldest: so long it does not stand still when that is done. */
+  get behindMs(): number {
+    return this.#slices.slice(1).reduce((sum, { predictedUs }) => sum + predictedUs, 0) / 1000;
+  }
+
+  /** When the device is predicted to be done with the slice. */
+  endMs(slice: Slice): number {
+    const [oldest] = this.#slices;
+    assert(oldest !== undefined, 'a slice that is not in flight');
+    const upTo = this.#slices.slice(0, this.#slices.indexOf(slice) + 1);
+    return this.#startMs(oldest) + upTo.reduce((sum, { predictedUs }) => sum + predictedUs, 0) / 1000;
   }
 
   /**

@@ -8,8 +8,8 @@ const LATE_SHARE = 0.25;
 const SHARE_MAX = 0.85;
 const SHARE_MIN = 0.3;
 /** How the share gives way when a slice is over before the first look, and comes back when it is not. */
-const OVERSLEPT = 0.7;
-const RECOVERY = 1.03;
+const OVERSLEPT = 0.93;
+const RECOVERY = 1.02;
 
 /**
  * How long a lane's thread sleeps before it looks whether the device is done: most of what is predicted to be left;
@@ -21,10 +21,14 @@ const RECOVERY = 1.03;
 export class Naps {
   #share = SHARE_MAX;
 
-  /** @param leftMs predicted time to the end of the oldest slice; below 0 when it is late */
-  nextMs(leftMs: number): number {
-    const wantedMs = leftMs > 0 ? leftMs * this.#share : Math.min(LATE_NAP_MS_MAX, -leftMs * LATE_SHARE);
-    return Math.min(NAP_MS_MAX, Math.max(NAP_MS_MIN, wantedMs));
+  /**
+   * @param leftMs predicted time to the end of the oldest slice; below 0 when it is late
+   * @param spareMs how much later than that it is early enough to look
+   */
+  nextMs(leftMs: number, spareMs = 0): number {
+    const untilMs = leftMs + spareMs;
+    if (untilMs <= 0) return clamped(Math.min(LATE_NAP_MS_MAX, -untilMs * LATE_SHARE));
+    return clamped(spareMs > 0 ? untilMs : leftMs * this.#share);
   }
 
   /** After a nap within the predicted time: was the slice over already? */
@@ -32,4 +36,8 @@ export class Naps {
     const share = this.#share * (wasOver ? OVERSLEPT : RECOVERY);
     this.#share = Math.min(SHARE_MAX, Math.max(SHARE_MIN, share));
   }
+}
+
+function clamped(wantedMs: number): number {
+  return Math.min(NAP_MS_MAX, Math.max(NAP_MS_MIN, wantedMs));
 }

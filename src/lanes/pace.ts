@@ -4,12 +4,12 @@ import type { CostModel } from './cost-model.js';
 import type { ExecutorBudgets } from './settings.js';
 
 /** A request that comes at any moment should find the law broken no more often than this. */
-const BREACH_WANTED = 0.004;
+const BREACH_WANTED = 0.008;
 /** How fast the share of the budgets in use gives way: by so much of itself for each ms in which the law was broken. */
 const GIVE_WAY_PER_MS = 0.05;
 /** One long hiccup of the host counts no more than this: smaller slices would not have prevented it. */
-const BREACH_MS_MAX = 4;
-const SHARE_MIN = 1 / 4;
+const BREACH_MS_MAX = 2;
+const SHARE_MIN = 0.4;
 /** While a hint holds, a slice is predicted to take at most so long, and nothing is queued behind it. */
 const SHALLOW_SLICE_US = 100;
 /** A hint never holds longer than this beyond the moment it names: a stage may never come. */
@@ -51,7 +51,7 @@ export class Pace {
     this.cost.sliceBudgetUs = budgets.sliceUs;
   }
 
-  /** Share of the budgets in use, 1/4 to 1. */
+  /** Share of the budgets in use, 0.4 to 1. */
   get share(): number {
     return this.#share;
   }

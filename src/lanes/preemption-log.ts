@@ -55,7 +55,8 @@ export class Preemption {
   }
 
   yielded(atMs: number): void {
-    if (!this.isYielded) this.#record.yieldedMs = atMs;
+    // A device that had come to rest before the request was read could not be asked for any earlier.
+    if (!this.isYielded) this.#record.yieldedMs = Math.max(atMs, this.#record.detectedMs);
   }
 
   /** The asker's first dispatch began then, on the host's clock; null when the device cannot tell. */

@@ -34,6 +34,11 @@ export class PreemptionWatch {
 
   constructor(private readonly log: PreemptionLog) {}
 
+  /** Somebody waits for slices to finish. */
+  get waits(): boolean {
+    return this.#waits !== null;
+  }
+
   /** Somebody of lower priority is running, or would. */
   request({ asker, ...request }: Request, yielding: Yielding, inFlight: InFlight): void {
     const { resident, phase, budgetMs, leaves } = yielding;

@@ -44,9 +44,16 @@ describe('Naps', () => {
     }
   });
 
+  it('may go on past the end of a slice while others are queued behind it, and no further', () => {
+    const naps = new Naps();
+    expect(naps.nextMs(2, 0.5)).toBeCloseTo(2.5);
+    expect(naps.nextMs(-0.3, 0.5)).toBeCloseTo(0.2);
+    expect(naps.nextMs(-3, 0.5)).toBeCloseTo(2.5 / 4);
+  });
+
   it('get long again when slices are as long as predicted', () => {
     const naps = new Naps();
-    for (let i = 0; i < 10; i++) naps.looked(true);
+    for (let i = 0; i < 20; i++) naps.looked(true);
     expect(naps.nextMs(10)).toBeCloseTo(3);
     for (let i = 0; i < 60; i++) naps.looked(false);
     expect(naps.nextMs(10)).toBeCloseTo(8.5);

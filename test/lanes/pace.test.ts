@@ -47,7 +47,7 @@ describe('budgets', () => {
       let timeMs = 0;
       let breachMs = 0;
       for (let i = 0; i < 60_000; i++) {
-        const stayMs = (pace.limits(0).inFlightUs / 1000) * Math.exp(0.45 * random.normal());
+        const stayMs = (pace.limits(0).inFlightUs / 1000) * Math.exp(0.35 * random.normal());
         const stepMs = stayMs / 2;
         if (i > 10_000) {
           timeMs += stepMs;
@@ -55,20 +55,20 @@ describe('budgets', () => {
         }
         pace.observe(stayMs, stepMs);
       }
-      expect(breachMs / timeMs, `seed ${seed}`).toBeLessThan(0.006);
-      expect(breachMs / timeMs, `seed ${seed}`).toBeGreaterThan(0.002);
-      expect(pace.share, `seed ${seed}`).toBeLessThan(0.9);
+      expect(breachMs / timeMs, `seed ${seed}`).toBeLessThan(0.012);
+      expect(breachMs / timeMs, `seed ${seed}`).toBeGreaterThan(0.004);
+      expect(pace.share, `seed ${seed}`).toBeLessThan(0.95);
       for (let i = 0; i < 10_000; i++) pace.observe(2, 1);
       expect(pace.limits(0), `seed ${seed}`).toEqual(BUDGETS);
     }
   });
 
-  it('never shrink below a quarter, however bad it gets, and start anew when configured', () => {
+  it('never shrink below two fifths, however bad it gets, and start anew when configured', () => {
     const { pace } = make();
     for (let i = 0; i < 1000; i++) pace.observe(100, 1);
-    expect(pace.share).toBe(0.25);
+    expect(pace.share).toBe(0.4);
     expect(pace.breaches).toBe(1000);
-    expect(pace.limits(0)).toEqual({ sliceUs: 500, inFlightUs: 1000 });
+    expect(pace.limits(0)).toEqual({ sliceUs: 800, inFlightUs: 1600 });
     pace.configure({ sliceUs: 100, inFlightUs: 300 });
     expect(pace.limits(0)).toEqual({ sliceUs: 100, inFlightUs: 300 });
   });

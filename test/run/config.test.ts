@@ -226,7 +226,7 @@ describe('complaints name the place, the key, the value and the remedy', () => {
       /engine\.kv_blocks is 1 and rollout\.max_tokens is 32: one rollout alone takes 2 blocks/,
     ],
     [['optimizer.micro_batch_tokens=32'], /micro_batch_tokens is 32 and rollout\.max_tokens is 32: /],
-    [['lanes.in_flight_budget_us=1999'], /in_flight_budget_us is 1999 and lanes\.slice_budget_us is 2000: /],
+    [['lanes.in_flight_budget_us=3999'], /in_flight_budget_us is 3999 and lanes\.slice_budget_us is 4000: /],
     [
       ['lanes.count=2', 'scheduler.reserve=[{lane=2, from_step=1, until_step=2}]'],
       /scheduler\.reserve\[1\]\.lane is 2 and lanes\.count is 2: /,
@@ -300,7 +300,7 @@ describe('formatConfig', () => {
 
   test('it spells out every key, defaults included', () => {
     const toml = formatConfig(resolveConfig());
-    for (const key of ['seed = 1', '[rollout]', 'top_k = 0', 'slice_budget_us = 2000', 'epsilon = 1e-8']) {
+    for (const key of ['seed = 1', '[rollout]', 'top_k = 0', 'slice_budget_us = 4000', 'epsilon = 1e-8']) {
       expect(toml).toContain(key);
     }
     expect(toml).not.toMatch(/undefined|null|NaN/);

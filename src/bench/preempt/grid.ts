@@ -38,16 +38,16 @@ export interface Grid {
 }
 
 export const FULL_GRID: Grid = {
-  sliceBudgetsUs: [500, 2_000, 8_000],
-  inFlightBudgetsUs: [1_000, 4_000, 16_000],
+  sliceBudgetsUs: [500, 1_000, 4_000],
+  inFlightBudgetsUs: [1_000, 2_000, 8_000],
   kinds: CELL_KINDS,
   crossed: true,
 };
 
 /** What fits into a minute; a second device alone takes a good part of that to open. */
 export const QUICK_GRID: Grid = {
-  sliceBudgetsUs: [500, 2_000],
-  inFlightBudgetsUs: [1_000, 4_000],
+  sliceBudgetsUs: [1_000, 4_000],
+  inFlightBudgetsUs: [2_000, 8_000],
   kinds: CELL_KINDS.filter((kind) => kind !== 'second-device'),
   crossed: false,
 };

@@ -2,7 +2,7 @@ import { numberText } from '../../../telemetry/format.js';
 import type { PreemptCell, PreemptMode, PreemptResult } from '../result.js';
 
 /** The budgets of `offbeat run` where its configuration does not say otherwise. */
-export const DEFAULT_BUDGETS = { sliceUs: 2000, inFlightUs: 4000 };
+export const DEFAULT_BUDGETS = { sliceUs: 4000, inFlightUs: 8000 };
 
 interface ModeWords {
   readonly name: string;

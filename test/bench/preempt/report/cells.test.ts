@@ -26,10 +26,10 @@ test('the default cell is held, has no hint and the nearest budgets', () => {
     const cell = defaultCell(some);
     return cell === null ? null : cellName(cell);
   };
-  expect(nameOf(cells)).toBe('held 2 ms / 4 ms');
-  expect(nameOf(cells.toReversed())).toBe('held 2 ms / 4 ms');
-  const others = cells.filter(({ slice_budget_us: us }) => us !== 2000);
-  expect(nameOf(others)).toMatch(/^held (500 µs|8 ms) \/ 4 ms$/);
+  expect(nameOf(cells)).toBe('held 4 ms / 8 ms');
+  expect(nameOf(cells.toReversed())).toBe('held 4 ms / 8 ms');
+  const others = cells.filter(({ slice_budget_us: us }) => us !== 4000);
+  expect(nameOf(others)).toMatch(/^held (500 µs|16 ms) \/ 8 ms$/);
   expect(nameOf(cells.filter(({ mode, hint }) => mode !== 'held' || hint))).toBeNull();
   expect(nameOf(cells.map(emptyCell))).toBeNull();
 });
@@ -38,7 +38,7 @@ test('every cell has a name of its own, with what tells it apart', () => {
   const names = cells.map(cellName);
   expect(new Set(names).size).toBe(cells.length);
   expect(names).toContain('held 500 µs / 1 ms, hint');
-  expect(names).toContain('one slice 2 ms');
+  expect(names).toContain('one slice 4 ms');
   expect(names).toContain('abort and retry');
 });
 

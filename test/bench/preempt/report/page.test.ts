@@ -47,7 +47,7 @@ describe('the page', () => {
   test('says what was measured, where, and with which headline numbers', () => {
     const usual = result.cells.find(
       ({ mode, slice_budget_us: slice, in_flight_budget_us: inFlight }) =>
-        mode === 'held' && slice === 2000 && inFlight === 4000,
+        mode === 'held' && slice === 4000 && inFlight === 8000,
     );
     for (const text of [
       'How long does the step wait, and how much generation is lost for it?',
@@ -142,7 +142,7 @@ describe('the charts', () => {
     }
     expect(yields.match(/rule bound/g)).toHaveLength(3);
     expect(drawingOf(html, 'phase').match(/rule bound/g)).toHaveLength(1);
-    expect(html).toMatch(/held 2 ms \/ 4 ms: p99 [\d.]+ ms, bound 4\.5\d ms/);
+    expect(html).toMatch(/held 4 ms \/ 8 ms: p99 [\d.]+ ms, bound 8\.5\d ms/);
   });
 
   test('a curve climbs to the right and ends below certainty', () => {

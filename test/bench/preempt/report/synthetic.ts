@@ -20,18 +20,18 @@ interface Plan {
 const STEP_MS = 9.5;
 const KERNELS = ['matmul_tile', 'attention_flash', 'sample_row', 'rmsnorm_row'];
 
-const HELD = [500, 2000, 8000].flatMap((sliceUs) =>
-  [1000, 4000, 16_000].map((inFlightUs): Plan => ({ mode: 'held', sliceUs, inFlightUs })),
+const HELD = [500, 4000, 16_000].flatMap((sliceUs) =>
+  [1000, 8000, 32_000].map((inFlightUs): Plan => ({ mode: 'held', sliceUs, inFlightUs })),
 );
 export const PLANS: readonly Plan[] = [
   ...HELD,
   { mode: 'held', sliceUs: 500, inFlightUs: 1000, hint: true },
-  { mode: 'held', sliceUs: 2000, inFlightUs: 4000, hint: true },
-  { mode: 'held', sliceUs: 8000, inFlightUs: 16_000, hint: true },
-  { mode: 'spilled', sliceUs: 2000, inFlightUs: 4000 },
-  { mode: 'dropped', sliceUs: 2000, inFlightUs: 4000 },
+  { mode: 'held', sliceUs: 4000, inFlightUs: 8000, hint: true },
+  { mode: 'held', sliceUs: 16_000, inFlightUs: 32_000, hint: true },
+  { mode: 'spilled', sliceUs: 4000, inFlightUs: 8000 },
+  { mode: 'dropped', sliceUs: 4000, inFlightUs: 8000 },
   { mode: 'second-device', sliceUs: null, inFlightUs: null },
-  { mode: 'one-slice', sliceUs: 2000, inFlightUs: 0 },
+  { mode: 'one-slice', sliceUs: 4000, inFlightUs: 0 },
   { mode: 'drain', sliceUs: null, inFlightUs: 0 },
   { mode: 'abort-retry', sliceUs: null, inFlightUs: 0 },
   { mode: 'unlimited', sliceUs: null, inFlightUs: null },
