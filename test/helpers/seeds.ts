@@ -6,6 +6,7 @@
  */
 export function seeds(count = 1): number[] {
   const wanted = process.env['OFFBEAT_SEEDS'] ?? String(count);
-  if (!/^[1-9]\d*$/.test(wanted)) throw new Error(`OFFBEAT_SEEDS is "${wanted}": give a whole number above 0`);
+  if (!/^[1-9]\d*$/.test(wanted))
+    throw new Error(`OFFBEAT_SEEDS is "${wanted}": give a whole number above 0`);
   return Array.from({ length: Number(wanted) }, (_, index) => index + 1);
 }
