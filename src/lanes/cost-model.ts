@@ -14,6 +14,8 @@ const SLICE_BLEND = 0.15;
 const SLICE_SURPRISE_MAX = 5;
 const SLICE_SCALE_MIN = 0.25;
 const SLICE_SCALE_MAX = 8;
+/** Copies are guessed from their bytes alone, on the low side: they may take much longer. */
+const COPY_SCALE_MAX = 64;
 /** No dispatch counts as shorter than this: what a coarse clock calls nothing still takes some time. */
 const DISPATCH_US_MIN = 1;
 const PIECES_MAX = 65_536;
@@ -41,6 +43,7 @@ interface Timing {
 export class CostModel implements Splitter {
   readonly #timings = new Map<string, Map<number, Timing>>();
   #sliceScale = 1;
+  #copyScale = 1;
 
   /** `sliceBudgetUs` may change as budgets do: what is cut from then on is cut for it. */
   constructor(public sliceBudgetUs: number) {}
@@ -52,9 +55,9 @@ export class CostModel implements Splitter {
         return this.#predictUs(op.kernel, op.work);
       case 'copy':
       case 'clear':
-        return UNSEEN_FIXED_US + op.bytes / COPY_BYTES_PER_US;
+        return this.#copyScale * (UNSEEN_FIXED_US + op.bytes / COPY_BYTES_PER_US);
       case 'write':
-        return op.data.byteLength / COPY_BYTES_PER_US;
+        return (this.#copyScale * op.data.byteLength) / COPY_BYTES_PER_US;
       case 'submitted':
         return 0;
       default:
@@ -126,6 +129,14 @@ export class CostModel implements Splitter {
     const ratio = Math.min(realUs / predictedUs, SLICE_SURPRISE_MAX);
     const blended = this.#sliceScale * (1 + SLICE_BLEND * (ratio - 1));
     this.#sliceScale = Math.min(SLICE_SCALE_MAX, Math.max(SLICE_SCALE_MIN, blended));
+  }
+
+  /** The same for slices that hold nothing but copies, fills and host writes. */
+  observeCopies(predictedUs: number, realUs: number): void {
+    if (predictedUs <= 0) return;
+    const ratio = Math.min(realUs / predictedUs, SLICE_SURPRISE_MAX);
+    const blended = this.#copyScale * (1 + SLICE_BLEND * (ratio - 1));
+    this.#copyScale = Math.min(COPY_SCALE_MAX, Math.max(1, blended));
   }
 
   #predictUs(kernel: string, work: number): number {

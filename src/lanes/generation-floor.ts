@@ -2,10 +2,13 @@ import type { StarvationRecord } from '../telemetry/records.js';
 
 /** Generation that waits for longer than this while others keep the device is starved. */
 const STARVED_MS = 1000;
-/** Time owed beyond this is forgiven: generation never takes the device for long in one piece. */
+/**
+ * Time owed beyond this is forgiven: generation never takes the device for long in one piece. So is time it got beyond
+ * its due: it never waits for long either.
+ */
 const OWED_US_MAX = 20_000;
-/** Time it got beyond its due is forgiven beyond this: one slice that took for ever does not starve it. */
-const OVERDRAWN_US_MAX = 200_000;
+/** A slice counts as at most so long, whoever ran it: where it took longer, the machine had something else to do. */
+const SLICE_US_MAX = 20_000;
 const RECORDS_MAX = 1000;
 
 /**
@@ -32,9 +35,9 @@ export class GenerationFloor {
     return this.#owedUs;
   }
 
-  /** Others used the device for so long while generation had work. */
+  /** A slice of others took so long while generation had work. */
   earn(us: number): void {
-    if (this.share > 0) this.#owe((us * this.share) / (1 - this.share));
+    if (this.share > 0) this.#owe((Math.min(us, SLICE_US_MAX) * this.share) / (1 - this.share));
   }
 
   /** Generation got the device for what is predicted to be so long. What it gets beyond its due it has to wait for. */
@@ -45,7 +48,7 @@ export class GenerationFloor {
 
   /** It turned out to be so long. */
   took(realUs: number, predictedUs: number): void {
-    if (this.share > 0) this.#owe(predictedUs - realUs);
+    if (this.share > 0) this.#owe(predictedUs - Math.min(realUs, SLICE_US_MAX));
   }
 
   /** The job's generation has work, and another goes first. */
@@ -64,7 +67,7 @@ export class GenerationFloor {
   }
 
   #owe(us: number): void {
-    this.#owedUs = Math.min(OWED_US_MAX, Math.max(-OVERDRAWN_US_MAX, this.#owedUs + us));
+    this.#owedUs = Math.min(OWED_US_MAX, Math.max(-OWED_US_MAX, this.#owedUs + us));
   }
 
   #endWait(nowMs: number): void {

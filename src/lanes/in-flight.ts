@@ -117,19 +117,19 @@ export function learnFrom(
   hasTimestamps: boolean,
 ): void {
   const [first, second] = done;
-  // Dispatches timed one by one run slower than they would, and copies are only guessed: neither says anything about
-  // the others.
-  const isTelling = ({ slice }: DoneSlice): boolean => !slice.timed && slice.dispatches.length > 0;
-  if (first === undefined || !done.every(isTelling)) return;
+  // Dispatches timed one by one run slower than they would: they say nothing about the others.
+  if (first === undefined || done.some(({ slice }) => slice.timed)) return;
   const realUs = (finishedMs - first.startedMs) * 1000;
+  const predictedUs = done.reduce((sum, { slice }) => sum + slice.predictedUs, 0);
+  const copies = done.filter(({ slice }) => slice.dispatches.length === 0);
+  if (copies.length > 0) {
+    if (copies.length === done.length) cost.observeCopies(predictedUs, realUs);
+    return;
+  }
   const [only, another] = first.slice.dispatches;
   const alone = second === undefined && another === undefined;
   if (alone && only !== undefined && !hasTimestamps && cost.isNew(only)) cost.observe(only, realUs);
-  else
-    cost.observeSlice(
-      done.reduce((sum, { slice }) => sum + slice.predictedUs, 0),
-      realUs,
-    );
+  else cost.observeSlice(predictedUs, realUs);
 }
 
 export function sliceRecord(lane: number, { slice, startedMs }: DoneSlice, finishedMs: number): SliceRecord {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { DispatchOp } from '#src/gpu/ops.js';
+import type { DispatchOp, Op } from '#src/gpu/ops.js';
 import { CostModel } from '#src/lanes/cost-model.js';
 import { InFlight, learnFrom, type Slice } from '#src/lanes/in-flight.js';
 import type { Resident } from '#src/lanes/resident.js';
@@ -83,6 +83,27 @@ describe('what the cost model learns', () => {
   it('does not come from slices timed dispatch by dispatch', () => {
     const timed = [{ slice: slice(0, 1000, { timed: true }), startedMs: 0 }];
     expect(scaleAfter((cost) => learnFrom(timed, 4, cost, true))).toBe(1);
+  });
+
+  it('keeps copies apart: their time says nothing about dispatches, nor the other way round', () => {
+    const cost = new CostModel(2000);
+    for (let i = 0; i < 3; i++) cost.observe(op, 100);
+    const copy = { kind: 'copy', bytes: 2_000_000 } as Op;
+    const before = cost.predictUs(copy);
+    const copies = { slice: slice(0, before, { dispatches: [] }), startedMs: 0 };
+    for (let i = 0; i < 60; i++) {
+      const predictedUs = cost.predictUs(copy);
+      learnFrom(
+        [{ slice: slice(0, predictedUs, { dispatches: [] }), startedMs: 0 }],
+        (5 * before) / 1000,
+        cost,
+        true,
+      );
+    }
+    expect(cost.predictUs(copy) / before).toBeCloseTo(5, 1);
+    expect(cost.predictUs(op)).toBe(100);
+    learnFrom([copies, { slice: slice(0, 1000), startedMs: 1 }], 90, cost, true);
+    expect(cost.predictUs(op)).toBe(100);
   });
 
   it("comes from the host's clock, a new kernel at a time, where the device has no timestamps", () => {
