@@ -80,7 +80,7 @@ describe('values', () => {
       rollout: { promptsPerStep: 16, samplesPerPrompt: 8, topK: 0, topP: 1, minP: 0, stopTokenIds: [] },
       engine: { slots: 128, batchTokens: 512, kvBlocks: 'auto', stepsAhead: 4 },
       algorithm: { clipLow: 0.2, clipHigh: 0.28, klCoefficient: 0, oldLogProbs: 'recorded' },
-      lanes: { count: 1, adapter: '', sliceBudgetUs: 2000, inFlightBudgetUs: 4000 },
+      lanes: { count: 1, adapter: '', sliceBudgetUs: 4000, inFlightBudgetUs: 8000 },
       scheduler: { policy: 'priority', reserve: [] },
       output: { checkpoint: true },
     });

@@ -151,8 +151,8 @@ describe('summary.json', () => {
 
   test('orders its quantiles', () => {
     const { preemption } = run.summary;
-    expect(preemption.slice_budget_us).toBe(2000);
-    expect(preemption.in_flight_budget_us).toBe(4000);
+    expect(preemption.slice_budget_us).toBe(4000);
+    expect(preemption.in_flight_budget_us).toBe(8000);
     expect(preemption.tokens_recomputed).toBe(0);
     expect(preemption.time_to_yield_ms.n).toBe(preemption.count);
     for (const { n, p50, p90, p99, max } of [preemption.time_to_yield_ms, preemption.resume_ms]) {
