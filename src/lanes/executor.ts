@@ -299,7 +299,8 @@ export class Executor {
 
   #finished(last: Slice): void {
     if (!this.#inFlight.slices.includes(last)) return;
-    const finishedMs = this.#finishedMs(last);
+    const seenMs = nowMs();
+    const finishedMs = this.#finishedMs(last, seenMs);
     // What outranks a slice and lies before it makes it stay longer, and is not its fault.
     const urgent = this.#inFlight.slices.findIndex(({ resident }) => !this.#yields(resident));
     const coveredMs = this.#inFlight.lastFinishedMs;
@@ -309,10 +310,11 @@ export class Executor {
       const { slice } = each;
       this.#log.add(sliceRecord(this.lane, each, finishedMs));
       const isLeaving = this.#entries.some((entry) => entry.resident === slice.resident && entry.isLeaving);
-      this.#watch.finished(each, finishedMs, isLeaving);
+      // A preemption is told by what was seen, never by what was predicted.
+      this.#watch.finished(each, seenMs, isLeaving);
       if (slice.resident.kind === 'engine')
         this.#floor.took((finishedMs - each.startedMs) * 1000, slice.predictedUs);
-      if (!this.#yields(slice.resident)) this.#used(each, finishedMs);
+      if (!this.#yields(slice.resident)) this.#used(each, finishedMs, seenMs);
       else if (urgent < 0 || index < urgent) {
         const stayMs = finishedMs - slice.submittedMs;
         this.#pace.observe(stayMs, index === 0 ? Math.min(stayMs, finishedMs - coveredMs) : 0);
@@ -324,18 +326,17 @@ export class Executor {
   }
 
   /** When it finished: now, or some time during the nap just over, in which case as predicted if that may be. */
-  #finishedMs(slice: Slice): number {
-    const now = nowMs();
-    if (this.#blindSinceMs === null) return now;
-    return Math.min(now, Math.max(this.#blindSinceMs, this.#inFlight.endMs(slice)));
+  #finishedMs(slice: Slice, seenMs: number): number {
+    if (this.#blindSinceMs === null) return seenMs;
+    return Math.min(seenMs, Math.max(this.#blindSinceMs, this.#inFlight.endMs(slice)));
   }
 
   /** Whoever outranks generation has used the device, and may be done with it. */
-  #used({ slice: { resident }, startedMs }: DoneSlice, finishedMs: number): void {
+  #used({ slice: { resident }, startedMs }: DoneSlice, finishedMs: number, seenMs: number): void {
     const generation = this.#entries.find((entry) => entry.resident.kind === 'engine');
     if (generation?.hasWork === true) this.#floor.earn((finishedMs - startedMs) * 1000);
     if (this.isBusy(resident) || resident.hasWork) return;
-    this.#watch.idle(resident, finishedMs);
+    this.#watch.idle(resident, seenMs);
     this.onReleased(resident);
   }
 
