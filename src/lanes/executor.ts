@@ -314,7 +314,7 @@ export class Executor {
       this.#watch.finished(each, seenMs, isLeaving);
       if (slice.resident.kind === 'engine')
         this.#floor.took((finishedMs - each.startedMs) * 1000, slice.predictedUs);
-      if (!this.#yields(slice.resident)) this.#used(each, finishedMs, seenMs);
+      if (!this.#yields(slice.resident)) this.#used(each, finishedMs);
       else if (urgent < 0 || index < urgent) {
         const stayMs = finishedMs - slice.submittedMs;
         this.#pace.observe(stayMs, index === 0 ? Math.min(stayMs, finishedMs - coveredMs) : 0);
@@ -332,11 +332,11 @@ export class Executor {
   }
 
   /** Whoever outranks generation has used the device, and may be done with it. */
-  #used({ slice: { resident }, startedMs }: DoneSlice, finishedMs: number, seenMs: number): void {
+  #used({ slice: { resident }, startedMs }: DoneSlice, finishedMs: number): void {
     const generation = this.#entries.find((entry) => entry.resident.kind === 'engine');
     if (generation?.hasWork === true) this.#floor.earn((finishedMs - startedMs) * 1000);
     if (this.isBusy(resident) || resident.hasWork) return;
-    this.#watch.idle(resident, seenMs);
+    this.#watch.idle(resident, finishedMs);
     this.onReleased(resident);
   }
 

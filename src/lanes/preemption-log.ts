@@ -87,7 +87,8 @@ export class Preemption {
   }
 
   released(atMs: number): void {
-    this.#record.releasedMs = atMs;
+    // Who yielded may have been seen to only after the asker was done.
+    this.#record.releasedMs = Math.max(atMs, this.#record.yieldedMs);
   }
 
   resumed(atMs: number): void {
