@@ -36,23 +36,24 @@ interface Timing {
 
 /**
  * What a dispatch will cost, learnt from its kernel's past: a running mean for each kernel and power of two of
- * work, taken from timestamps. A size not seen yet is scaled from the nearest one seen. On top of that one running
- * ratio of real to predicted slice time follows what single dispatches do not show: submit cost, other load on
- * the machine, clocks that drift.
+ * work, taken from timestamps. A size not seen yet is scaled from the nearest one seen. On top of that a running ratio
+ * of real to predicted slice time, for each resident, follows what single dispatches do not show: submit cost, other load
+ * on the machine, clocks that drift, and what timing a dispatch adds to it (to short ones as much as they take).
  */
 export class CostModel implements Splitter {
   readonly #timings = new Map<string, Map<number, Timing>>();
-  #sliceScale = 1;
+  /** By whose slices they are. */
+  readonly #sliceScales = new Map<string, number>();
   #copyScale = 1;
 
   /** `sliceBudgetUs` may change as budgets do: what is cut from then on is cut for it. */
   constructor(public sliceBudgetUs: number) {}
 
-  /** Predicted device time of one op in µs, the machine's present speed included. */
-  predictUs(op: Op): number {
+  /** Predicted device time in µs of one op of resident `who`, the machine's present speed included. */
+  predictUs(op: Op, who = ''): number {
     switch (op.kind) {
       case 'dispatch':
-        return this.#predictUs(op.kernel, op.work);
+        return this.#scaleOf(who) * this.#kernelUs(op.kernel, op.work);
       case 'copy':
       case 'clear':
         return this.#copyScale * (UNSEEN_FIXED_US + op.bytes / COPY_BYTES_PER_US);
@@ -71,11 +72,12 @@ export class CostModel implements Splitter {
    */
   pieces(kernel: string, work: number): number {
     const wantedUs = Math.max(PIECE_US_MIN, this.sliceBudgetUs / 2);
+    const scale = Math.max(...this.#sliceScales.values(), this.#sliceScales.size === 0 ? 1 : 0);
     let best = 1;
-    let bestUs = this.#predictUs(kernel, work);
+    let bestUs = scale * this.#kernelUs(kernel, work);
     for (let pieces = 1, us = bestUs; us > wantedUs && pieces < PIECES_MAX;) {
       pieces = Math.min(PIECES_MAX, Math.ceil(pieces * Math.max(PIECES_GROWTH, us / wantedUs)));
-      us = this.#predictUs(kernel, work / pieces);
+      us = scale * this.#kernelUs(kernel, work / pieces);
       if (us < bestUs) [best, bestUs] = [pieces, us];
     }
     return best;
@@ -121,14 +123,14 @@ export class CostModel implements Splitter {
   }
 
   /**
-   * Finished slices: what they were predicted to take and what they took. The mean is taken of the ratio itself, so
+   * Finished slices of `who`: what they were predicted to take and what they took. The mean is taken of the ratio itself, so
    * that a slice the host saw late and the next one, seen just as much too early, cancel out.
    */
-  observeSlice(predictedUs: number, realUs: number): void {
+  observeSlice(predictedUs: number, realUs: number, who = ''): void {
     if (predictedUs <= 0) return;
     const ratio = Math.min(realUs / predictedUs, SLICE_SURPRISE_MAX);
-    const blended = this.#sliceScale * (1 + SLICE_BLEND * (ratio - 1));
-    this.#sliceScale = Math.min(SLICE_SCALE_MAX, Math.max(SLICE_SCALE_MIN, blended));
+    const blended = this.#scaleOf(who) * (1 + SLICE_BLEND * (ratio - 1));
+    this.#sliceScales.set(who, Math.min(SLICE_SCALE_MAX, Math.max(SLICE_SCALE_MIN, blended)));
   }
 
   /** The same for slices that hold nothing but copies, fills and host writes. */
@@ -139,8 +141,8 @@ export class CostModel implements Splitter {
     this.#copyScale = Math.min(COPY_SCALE_MAX, Math.max(1, blended));
   }
 
-  #predictUs(kernel: string, work: number): number {
-    return this.#kernelUs(kernel, work) * this.#sliceScale;
+  #scaleOf(who: string): number {
+    return this.#sliceScales.get(who) ?? 1;
   }
 
   #kernelUs(kernel: string, work: number): number {

@@ -10,6 +10,9 @@ export class Entry {
   #opsTaken = 0;
   /** Of the last program that came to its end. */
   #opsBefore = 0;
+  /** Predicted device time of the ops taken, and of those of the last program. */
+  #usTaken = 0;
+  #usBefore = 0;
 
   /** It goes first, whoever outranks it, until what it was asked to finish is submitted. */
   isLeaving = false;
@@ -42,17 +45,26 @@ export class Entry {
     const step = this.#program.next();
     if (step.done === true) {
       this.#opsBefore = this.#opsTaken;
+      this.#usBefore = this.#usTaken;
       this.#forget();
       return null;
     }
     return (this.#held = step.value);
   }
 
-  /** The op that `peek` showed is submitted. */
-  take(): void {
+  /** The op that `peek` showed is submitted, predicted to take `us`. */
+  take(us: number): void {
     assert(this.#held !== null, 'take before peek');
     this.#held = null;
     this.#opsTaken++;
+    this.#usTaken += us;
+  }
+
+  /** How long the next slice should be, at most `sliceUs`: what is left of the program in equal parts. */
+  evenUs(sliceUs: number): number {
+    // Going by the program before: a last slice that is a mere rest would cost a submission for next to nothing.
+    const leftUs = this.#usBefore - this.#usTaken;
+    return leftUs <= 0 || leftUs === Infinity ? sliceUs : leftUs / Math.ceil(leftUs / sliceUs);
   }
 
   /** Gives up the program half done. */
@@ -65,5 +77,6 @@ export class Entry {
     this.#program = null;
     this.#held = null;
     this.#opsTaken = 0;
+    this.#usTaken = 0;
   }
 }

@@ -9,12 +9,12 @@ import type { Doorbell } from './doorbell.js';
 import { Entry } from './entry.js';
 import { GenerationFloor } from './generation-floor.js';
 import { type DoneSlice, InFlight, learnFrom, type Slice, sliceRecord } from './in-flight.js';
-import { Naps } from './naps.js';
 import { Pace } from './pace.js';
 import type { PreemptionLog } from './preemption-log.js';
 import { PreemptionWatch } from './preemption-watch.js';
 import type { Resident } from './resident.js';
 import type { ExecutorBudgets, LaneSettings } from './settings.js';
+import { Rest } from './rest.js';
 import { SliceFiller } from './slice-filler.js';
 import { SliceLog } from './slice-log.js';
 import { SliceTimer } from './slice-timer.js';
@@ -22,8 +22,12 @@ import { SliceTimer } from './slice-timer.js';
 /** Slices of whom nobody outranks: as long as keeps the host out of the way, and the device within reach of `stop`. */
 const URGENT_SLICE_US = 5000;
 
+/** A first slice is short: the device begins with it while the next one is put together. */
+const FIRST_SLICE_US = 500;
+
 /** Of the time that is queued behind the oldest slice, so much is slept through as well. */
 const SPARE_SHARE = 0.25;
+const SPARE_MS_MAX = 2;
 
 /** What an executor tells of its time since it last did. */
 export interface ExecutorRecords {
@@ -49,12 +53,12 @@ export class Executor {
   readonly #pace: Pace;
   readonly #floor: GenerationFloor;
   readonly #watch: PreemptionWatch;
-  readonly #naps = new Naps();
+  readonly #rest: Rest;
   #budgets: ExecutorBudgets;
   #hintIdleMs = 0;
   #idleSinceMs: number | null = null;
-  /** When this thread fell asleep with slices in flight, until it has looked at them again. */
-  #blindSinceMs: number | null = null;
+  /** So long until there is room for the next slice, if the device is as fast as predicted. */
+  #roomInMs = Infinity;
   #stopping = false;
   #failure: Error | null = null;
   #signalled = false;
@@ -72,6 +76,7 @@ export class Executor {
     /** Somebody who outranks others has nothing more to do. */
     private readonly onReleased: (resident: Resident) => void = () => undefined,
   ) {
+    this.#rest = new Rest(this.#inFlight);
     this.#timer = new SliceTimer(gpu, cost, (error) => this.#fail(error));
     this.#filler = new SliceFiller(gpu, cost, this.#timer);
     this.#budgets = settings.budgets;
@@ -156,6 +161,11 @@ export class Executor {
     };
   }
 
+  /** Learns how the device's clock stands to the host's: before `run`, while nothing else is on the device. */
+  synchronise(): Promise<void> {
+    return this.#timer.synchronise();
+  }
+
   /** Works until `stop`; rejects when the device refuses a command or a program throws. */
   async run(): Promise<void> {
     try {
@@ -210,6 +220,7 @@ export class Executor {
 
   /** Submits one slice of whoever is next; false when nobody has work or there is no room in flight. */
   #submitSlice(): boolean {
+    this.#roomInMs = Infinity;
     const entry = this.#next();
     if (entry === null) return false;
     const first = entry.peek();
@@ -218,12 +229,16 @@ export class Executor {
       return true;
     }
     const { sliceUs, inFlightUs } = this.#limits(entry);
-    const roomUs = inFlightUs - this.#inFlight.takenUs(nowMs());
-    const mayQueue = this.#mayQueueBehind(entry);
-    const isFree = this.#inFlight.count === 0 || mayQueue;
-    if (!isFree && this.cost.predictUs(first) > roomUs) return false;
+    const isFirst = this.#inFlight.lastOf(entry.resident) === null;
+    const longUs = isFirst ? Math.min(FIRST_SLICE_US, sliceUs) : entry.evenUs(sliceUs);
+    const wantedUs = Math.max(longUs, this.cost.predictUs(first, entry.resident.kind));
+    const roomUs = inFlightUs - this.#inFlight.remainingUs(nowMs());
     // On a free device there is room for a slice, even when the budget lets nothing be queued behind one.
-    this.#submit(entry, first, isFree ? sliceUs : Math.min(sliceUs, roomUs));
+    const isFree = this.#inFlight.count === 0 || this.#mayQueueBehind(entry);
+    // A slice waits until there is room for all of it: bits that fit at once would cost a submission each.
+    this.#roomInMs = isFree ? 0 : (wantedUs - roomUs) / 1000;
+    if (this.#roomInMs > 0) return false;
+    this.#submit(entry, first, wantedUs);
     return true;
   }
 
@@ -239,7 +254,8 @@ export class Executor {
     }
     if (this.#floor.owedUs > 0 && generation.begin()) {
       const first = generation.peek();
-      if (first === null || this.cost.predictUs(first) <= this.#floor.owedUs) return generation;
+      if (first === null || this.cost.predictUs(first, generation.resident.kind) <= this.#floor.owedUs)
+        return generation;
     }
     this.#floor.waits(generation.resident.job, nowMs());
     return urgent;
@@ -300,7 +316,7 @@ export class Executor {
   #finished(last: Slice): void {
     if (!this.#inFlight.slices.includes(last)) return;
     const seenMs = nowMs();
-    const finishedMs = this.#finishedMs(last, seenMs);
+    const finishedMs = this.#rest.finishedMs(last, seenMs);
     // What outranks a slice and lies before it makes it stay longer, and is not its fault.
     const urgent = this.#inFlight.slices.findIndex(({ resident }) => !this.#yields(resident));
     const coveredMs = this.#inFlight.lastFinishedMs;
@@ -325,12 +341,6 @@ export class Executor {
     this.wake();
   }
 
-  /** When it finished: now, or some time during the nap just over, in which case as predicted if that may be. */
-  #finishedMs(slice: Slice, seenMs: number): number {
-    if (this.#blindSinceMs === null) return seenMs;
-    return Math.min(seenMs, Math.max(this.#blindSinceMs, this.#inFlight.endMs(slice)));
-  }
-
   /** Whoever outranks generation has used the device, and may be done with it. */
   #used({ slice: { resident }, startedMs }: DoneSlice, finishedMs: number): void {
     const generation = this.#entries.find((entry) => entry.resident.kind === 'engine');
@@ -350,26 +360,18 @@ export class Executor {
     this.wake();
   }
 
-  /**
-   * With nothing in flight, sleeps until it is woken. Otherwise lets the event loop turn, in which the device's
-   * answers come; but while a promise of the device is pending, Dawn spins this thread to poll it, and on a software
-   * adapter that takes a core from the device itself. So each turn is preceded by a nap, which a message ends.
-   */
+  /** While nobody waits for the oldest slice to end, what is queued behind it leaves time to look. */
+  #spareMs(): number {
+    const [oldest] = this.#inFlight.slices;
+    if (oldest === undefined || this.#watch.waits || !this.#yields(oldest.resident)) return 0;
+    return Math.min(SPARE_MS_MAX, this.#inFlight.behindMs * SPARE_SHARE);
+  }
+
+  /** With nothing in flight, sleeps until it is woken; otherwise naps, and lets the event loop turn. */
   async #wait(): Promise<void> {
     if (this.#signalled) return;
     if (this.doorbell !== null && this.#inFlight.count > 0) {
-      const before = this.#inFlight.count;
-      this.#blindSinceMs = nowMs();
-      const leftMs = this.#inFlight.nextDoneMs(this.#blindSinceMs);
-      // While nobody waits for the oldest to end, what is queued behind it leaves time to look.
-      const spareMs = this.#watch.waits ? 0 : this.#inFlight.behindMs * SPARE_SHARE;
-      this.doorbell.nap(this.#naps.nextMs(leftMs, spareMs));
-      await new Promise<void>((resolve) => {
-        setImmediate(resolve);
-      });
-      this.#blindSinceMs = null;
-      if (leftMs > 0 && spareMs === 0) this.#naps.looked(this.#inFlight.count < before);
-      return;
+      return this.#rest.nap(this.doorbell, { spareMs: this.#spareMs(), roomInMs: this.#roomInMs });
     }
     await new Promise<void>((resolve) => {
       this.#waiter = resolve;

@@ -4,6 +4,9 @@ import type { SliceRecord } from '../telemetry/records.js';
 import type { CostModel } from './cost-model.js';
 import type { Resident } from './resident.js';
 
+/** The host sees the end of a slice up to about so much later. */
+const SEEN_LATE_US = 300;
+
 /** The longest dispatch of a slice: by prediction, or by the device's clock once that is known. */
 export interface Longest {
   readonly kernel: string;
@@ -53,14 +56,14 @@ export class InFlight {
   }
 
   /**
-   * What they count for against a budget: their predicted time, but the oldest no less than it has already taken.
-   * When the device falls behind what was predicted, nothing more is put on top.
+   * How long the device is predicted to need for all of them from now on. One that is late is taken to need as long
+   * again as it is late: when the device falls behind what was predicted, less and less is put on top.
    */
-  takenUs(nowMs: number): number {
+  remainingUs(nowMs: number): number {
     const [oldest] = this.#slices;
     if (oldest === undefined) return 0;
-    const elapsedUs = (nowMs - this.#startMs(oldest)) * 1000;
-    return this.predictedUs + Math.max(0, elapsedUs - oldest.predictedUs);
+    const elapsedUs = Math.max(0, nowMs - this.#startMs(oldest)) * 1000;
+    return this.predictedUs - oldest.predictedUs + Math.abs(oldest.predictedUs - elapsedUs);
   }
 
   add(slice: Slice): void {
@@ -123,13 +126,15 @@ export function learnFrom(
   const predictedUs = done.reduce((sum, { slice }) => sum + slice.predictedUs, 0);
   const copies = done.filter(({ slice }) => slice.dispatches.length === 0);
   if (copies.length > 0) {
-    if (copies.length === done.length) cost.observeCopies(predictedUs, realUs);
+    // Seen a little late and really a little longer look the same: believing the first would make it the second.
+    const surelyUs = realUs < predictedUs ? realUs : Math.max(predictedUs, realUs - SEEN_LATE_US);
+    if (copies.length === done.length) cost.observeCopies(predictedUs, surelyUs);
     return;
   }
   const [only, another] = first.slice.dispatches;
   const alone = second === undefined && another === undefined;
   if (alone && only !== undefined && !hasTimestamps && cost.isNew(only)) cost.observe(only, realUs);
-  else cost.observeSlice(predictedUs, realUs);
+  else if (!hasTimestamps) cost.observeSlice(predictedUs, realUs, first.slice.resident.kind);
 }
 
 export function sliceRecord(lane: number, { slice, startedMs }: DoneSlice, finishedMs: number): SliceRecord {

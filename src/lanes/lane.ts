@@ -68,7 +68,12 @@ export class Lane {
     );
     this.#trainerQueue = new ProgramQueue(job, 'trainer', TRAINER_PRIORITY, () => null);
     this.#executor.addResident(this.#trainerQueue);
-    this.#running = this.#executor.run();
+    this.#running = this.#run();
+  }
+
+  async #run(): Promise<void> {
+    await this.#executor.synchronise();
+    await this.#executor.run();
   }
 
   /** Rejects when the lane cannot go on; resolves after `close`. */

@@ -1,4 +1,4 @@
-const NAP_MS_MIN = 0.08;
+export const NAP_MS_MIN = 0.08;
 const NAP_MS_MAX = 50;
 /** Late slices are looked for at least this often. */
 const LATE_NAP_MS_MAX = 4;

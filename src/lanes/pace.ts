@@ -10,6 +10,8 @@ const GIVE_WAY_PER_MS = 0.05;
 /** One long hiccup of the host counts no more than this: smaller slices would not have prevented it. */
 const BREACH_MS_MAX = 2;
 const SHARE_MIN = 0.4;
+/** A slice takes at most so much of what may be in flight. */
+const QUEUED_SHARE = 0.8;
 /** While a hint holds, a slice is predicted to take at most so long, and nothing is queued behind it. */
 const SHALLOW_SLICE_US = 100;
 /** A hint never holds longer than this beyond the moment it names: a stage may never come. */
@@ -99,7 +101,10 @@ export class Pace {
     if (!this.isShallow(nowMs)) {
       const allowedUs = inFlightUs * this.#share;
       // Two slices fit, so that one can wait while the other runs; none in flight at all is one at a time.
-      return { sliceUs: allowedUs === 0 ? sliceUs : Math.min(sliceUs, allowedUs / 2), inFlightUs: allowedUs };
+      return {
+        sliceUs: allowedUs === 0 ? sliceUs : Math.min(sliceUs, allowedUs * QUEUED_SHARE),
+        inFlightUs: allowedUs,
+      };
     }
     const shallowUs = Math.min(SHALLOW_SLICE_US, sliceUs);
     this.cost.sliceBudgetUs = shallowUs;

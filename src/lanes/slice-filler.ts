@@ -16,22 +16,25 @@ export class SliceFiller {
 
   /** Submits the entry's ops, from `first` on, for as long as they are predicted to fit; the first one always goes. */
   submit(entry: Entry, first: Op, roomUs: number, onBegun: OnBegun | null): Slice {
-    const { encoder, timed, submit } = this.timer.begin({ isNew: this.#isNew(first), onBegun });
+    const who = entry.resident.kind;
+    const { encoder, timed, submit } = this.timer.begin({ who, isNew: this.#isNew(first), onBegun });
     const dispatches: DispatchOp[] = [];
     let longest: Longest | null = null;
     let predictedUs = 0;
+    let dispatchesUs = 0;
     for (let op: Op | null = first; op !== null; op = entry.peek()) {
-      const us = this.cost.predictUs(op);
+      const us = this.cost.predictUs(op, who);
       const fits = op === first || us === 0 || predictedUs + us <= roomUs;
       if (!fits || !encoder.accepts(op)) break;
       if (dispatches.length > 0 && !timed && this.#wantsOwnSlice(op, dispatches)) break;
       encoder.add(op);
       if (op.kind === 'dispatch') {
         dispatches.push(op);
+        dispatchesUs += us;
         if (longest === null || us > longest.us) longest = { kernel: op.kernel, us };
       }
       predictedUs += us;
-      entry.take();
+      entry.take(us);
     }
     const slice: Slice = {
       resident: entry.resident,
@@ -41,7 +44,7 @@ export class SliceFiller {
       timed,
       longest,
     };
-    submit(dispatches, (real) => {
+    submit({ dispatches, dispatchesUs }, (real) => {
       slice.longest = real;
     });
     return slice;

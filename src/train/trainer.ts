@@ -264,13 +264,14 @@ export class Trainer {
     split: Splitter,
     { objective, learningRate }: StepOptions,
   ): Generator<Op, void, void> {
-    yield* clear(this.gradients);
     let headRow = 0;
-    for (const microBatch of layout.microBatches) {
+    for (const [index, microBatch] of layout.microBatches.entries()) {
       const { writes, filters } = this.#buffers.tables.fill(batch, microBatch);
       const loss = this.#lossTables.fill(batch, microBatch);
       yield* writes;
       yield* loss.writes;
+      // After the writes: host writes begin a slice.
+      if (index === 0) yield* clear(this.gradients);
       yield* this.#policy.transformer.forward(microBatch, split);
       yield* this.#lossHead.run(microBatch, filters, objective, split);
       yield* this.#backward.run({ ...microBatch, tokenSegments: loss.tokenSegments }, split);

@@ -1,6 +1,6 @@
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { yieldQuantiles } from '#src/bench/preempt/statistics.js';
@@ -106,7 +106,7 @@ test('measures what it is asked for, and every number follows from the raw sampl
   const { cells, solo, host_jitter: jitter, ...rest } = read(json);
   expect(rest).toMatchObject({
     seed: 3,
-    model,
+    model: basename(model),
     interrupted: false,
     left_out: [],
     host_jitter_ms: jitter.p99,

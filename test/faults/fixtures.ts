@@ -334,7 +334,10 @@ export function inFlightUs(slices: readonly SliceRecord[]): number[] {
   const engine = ofGeneration(slices);
   return engine.flatMap((slice, i) => {
     const before = engine.slice(0, i).filter(({ finishedMs }) => finishedMs > slice.submittedMs);
-    if (before.length === 0) return [];
-    return [before.reduce((sum, { predictedUs }) => sum + predictedUs, slice.predictedUs)];
+    const [oldest] = before;
+    if (oldest === undefined) return [];
+    const elapsedUs = Math.max(0, slice.submittedMs - oldest.startedMs) * 1000;
+    const allUs = before.reduce((sum, { predictedUs }) => sum + predictedUs, slice.predictedUs);
+    return [allUs - Math.min(elapsedUs, oldest.predictedUs)];
   });
 }

@@ -41,3 +41,15 @@ it('records that generation starved once it has waited for over a second with wo
   expect(floor.take()).toEqual([{ lane: 3, job: 'job', fromMs: 2000, toMs: 3500 }]);
   expect(floor.take()).toEqual([]);
 });
+
+it('counts what generation really took, not what was predicted', () => {
+  const floor = new GenerationFloor(0, 0.5);
+  floor.earn(1000);
+  expect(floor.owedUs).toBe(1000);
+  floor.ran(400, 0);
+  expect(floor.owedUs).toBe(600);
+  floor.took(900, 400);
+  expect(floor.owedUs).toBe(100);
+  floor.took(100, 400);
+  expect(floor.owedUs).toBe(400);
+});

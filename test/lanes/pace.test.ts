@@ -68,7 +68,7 @@ describe('budgets', () => {
     for (let i = 0; i < 1000; i++) pace.observe(100, 1);
     expect(pace.share).toBe(0.4);
     expect(pace.breaches).toBe(1000);
-    expect(pace.limits(0)).toEqual({ sliceUs: 800, inFlightUs: 1600 });
+    expect(pace.limits(0)).toEqual({ sliceUs: 1280, inFlightUs: 1600 });
     pace.configure({ sliceUs: 100, inFlightUs: 300 });
     expect(pace.limits(0)).toEqual({ sliceUs: 100, inFlightUs: 300 });
   });

@@ -1,4 +1,5 @@
 import { cpus } from 'node:os';
+import { basename, resolve } from 'node:path';
 import { nowMs } from '../../lib/clock.js';
 import { UserError } from '../../lib/errors.js';
 import { Random } from '../../lib/prng.js';
@@ -153,7 +154,7 @@ function resultOf(
     adapter: rig.adapter,
     host: { cpus: cpus().length, cpu_model: cpus()[0]?.model ?? 'unknown', node: process.version },
     seed,
-    model,
+    model: basename(resolve(model)),
     low_priority: loadText(rig.shape),
     high_priority: trainingText(rig.training),
     interrupted: isInterrupted,

@@ -19,7 +19,7 @@ const SETTLE_STEPS = 16;
 const SETTLE_MS_MAX = 500;
 const SETTLE_STEPS_MIN = 2;
 /** A request comes at a uniform random moment of so many steps: over several, every phase is as likely as any other. */
-const WINDOW_STEPS = 4;
+const WINDOW_STEPS = 8;
 const WINDOW_MS_MIN = 2;
 /** The same where there are no steps. */
 const SOLO_WINDOW_MS = 10;

@@ -120,6 +120,7 @@ export interface PreemptResult {
   readonly adapter: AdapterSummary;
   readonly host: { readonly cpus: number; readonly cpu_model: string; readonly node: string };
   readonly seed: number;
+  /** The name of its folder. */
   readonly model: string;
   /** What low priority does, in words: sequences, prompt and completion lengths. */
   readonly low_priority: string;
