@@ -58,7 +58,10 @@ export class KvTravel {
   /** See `Engine.leave`. */
   leave(kv: KvOnPreempt): Program {
     this.batcher.limitBlocks(blocksMaxOf(kv));
-    const candidates = this.batcher.running.map((sequence) => this.#traveller(sequence));
+    const { running } = this.batcher;
+    // Dropped again before it is where it was, a sequence whose rows take several steps would never get any further.
+    const mayLeave = running.filter(({ isCatchingUp }) => kv.kind !== 'dropped' || !isCatchingUp);
+    const candidates = mayLeave.map((sequence) => this.#traveller(sequence));
     const room = this.spillBytesMax - this.spilledBytes;
     const { unburdened, spilled, dropped } = chooseVictims(candidates, kv, room, this.costs);
     const spills = spilled.map(({ sequence, rows }) => {
@@ -69,7 +72,7 @@ export class KvTravel {
     });
     for (const { sequence } of [...unburdened, ...spilled, ...dropped]) this.batcher.sendAway(sequence);
     this.#counts = {
-      held: candidates.length - unburdened.length - spilled.length - dropped.length,
+      held: running.length - unburdened.length - spilled.length - dropped.length,
       spilled: this.#counts.spilled + spilled.length,
       dropped: this.#counts.dropped + dropped.length,
     };

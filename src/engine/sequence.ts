@@ -56,6 +56,8 @@ export class Sequence {
   finished: FinishReason | null = null;
   /** Rows ever put in a batch, from the first position on. */
   #rowsReached = 0;
+  /** Its cache was dropped: the position at which it will have got further than it was. */
+  #catchesUpAt = 0;
 
   constructor(readonly request: SequenceRequest) {
     const { generated, promptTokenIds } = request;
@@ -82,6 +84,11 @@ export class Sequence {
     return Math.max(0, this.knownTokens.length - this.nextPosition);
   }
 
+  /** Its cache was dropped, and it has not got any further since. */
+  get isCatchingUp(): boolean {
+    return this.nextPosition < this.#catchesUpAt;
+  }
+
   /** The next rows are in a batch. Returns how many of them had been in one before. */
   advance(rows: number): number {
     const again = Math.min(rows, this.#rowsReached - this.nextPosition);
@@ -96,6 +103,7 @@ export class Sequence {
     assert(this.drawsInFlight === 0, `sequence ${this.request.id} goes on before its tokens are known`);
     assert(position < this.knownTokens.length, `sequence ${this.request.id} goes on beyond its tokens`);
     this.nextPosition = position;
+    this.#catchesUpAt = position < this.#rowsReached ? this.#rowsReached + 1 : 0;
   }
 
   /** A token drawn under the weights of `version` has come to the host. */

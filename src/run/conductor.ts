@@ -99,7 +99,7 @@ export class Conductor {
       const running = pool.runningOn(lane);
       const version = this.#held.get(lane) ?? toldVersion;
       if (status !== 'awake' || (told === running && toldVersion === version)) continue;
-      this.scheduler.dispatch({ kind: 'progress', job: id, lane, running, version });
+      this.scheduler.dispatch({ kind: 'progress', job: id, lane, running, version, tokens: 0 });
     }
   }
 

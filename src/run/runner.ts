@@ -230,6 +230,9 @@ class Run {
       engineBytes: 2 * fleet.weightBytes,
       trainerBytes: 4 * fleet.weightBytes,
       version: 0,
+      weight: 1,
+      stepRollouts: config.rollout.promptsPerStep * config.rollout.samplesPerPrompt,
+      tokenLatencyMs: null,
     };
     const conductor: Conductor = new Conductor(config.scheduler.policy, job, {
       fleet,

@@ -23,13 +23,16 @@ export type SchedulerEvent =
     }
   | { readonly kind: 'stageReleased'; readonly request: number }
   | { readonly kind: 'demandChanged'; readonly job: JobId; readonly demand: Demand }
-  /** An engine's own report: the sequences it runs and the weights it holds. */
+  /** An engine's own report: the sequences it runs, the weights it holds, the tokens it has sampled since the last. */
   | {
       readonly kind: 'progress';
       readonly job: JobId;
       readonly lane: LaneId;
       readonly running: number;
       readonly version: number;
+      readonly tokens: number;
+      /** Left out: as it was. */
+      readonly tokenLatencyMs?: number | null;
     }
   | { readonly kind: 'versionPublished'; readonly job: JobId; readonly version: number }
   | { readonly kind: 'wokeUp'; readonly job: JobId; readonly lane: LaneId; readonly version: number }
@@ -66,14 +69,7 @@ function fold(snapshot: Snapshot, event: SchedulerEvent): Snapshot {
     case 'demandChanged':
       return changeDemand(snapshot, event.job, event.demand);
     case 'progress':
-      return changeEngine(snapshot, event, (engine) => {
-        assert(isCount(event.running), `${event.running} sequences running`);
-        assert(
-          event.version >= engine.version,
-          `engine went back from version ${engine.version} to ${event.version}`,
-        );
-        return { ...engine, running: event.running, version: event.version };
-      });
+      return progress(snapshot, event);
     case 'versionPublished':
       return publish(snapshot, event.job, event.version);
     case 'wokeUp':
@@ -136,8 +132,10 @@ function addJob(snapshot: Snapshot, spec: JobSpec): Snapshot {
     `job ${id}: bytes must be whole and finite`,
   );
   assert(isCount(spec.version), `job ${id}: version ${spec.version}`);
+  assert(spec.weight > 0 && Number.isFinite(spec.weight), `job ${id}: weight ${spec.weight}`);
+  assert(isCount(spec.stepRollouts), `job ${id}: ${spec.stepRollouts} rollouts a step`);
   const demand = { rollouts: 0, runnable: 0, tokensRemaining: 0 };
-  return withJob(snapshot, { ...spec, demand, engines: [], finished: false });
+  return withJob(snapshot, { ...spec, demand, tokensDone: 0, engines: [], finished: false });
 }
 
 function finishJob(snapshot: Snapshot, id: JobId): Snapshot {
@@ -184,6 +182,21 @@ function changeDemand(snapshot: Snapshot, id: JobId, demand: Demand): Snapshot {
     `${id}: ${tokensRemaining} tokens remaining`,
   );
   return withJob(snapshot, { ...job, demand: { rollouts, runnable, tokensRemaining } });
+}
+
+function progress(snapshot: Snapshot, event: SchedulerEvent & { kind: 'progress' }): Snapshot {
+  const { running, version, tokens } = event;
+  assert(isCount(running), `${running} sequences running`);
+  assert(isCount(tokens), `${tokens} tokens sampled`);
+  const next = changeEngine(snapshot, event, (engine) => {
+    assert(version >= engine.version, `engine went back from version ${engine.version} to ${version}`);
+    const { tokenLatencyMs = engine.tokenLatencyMs } = event;
+    return { ...engine, running, version, tokenLatencyMs };
+  });
+  const job = next.jobs.get(event.job);
+  return tokens === 0 || job === undefined
+    ? next
+    : withJob(next, { ...job, tokensDone: job.tokensDone + tokens });
 }
 
 function publish(snapshot: Snapshot, id: JobId, version: number): Snapshot {

@@ -1,3 +1,4 @@
+import type { z } from 'zod';
 import { assert } from '../lib/assert.js';
 import type { EngineState, JobId, JobState, LaneId, Snapshot, StageGrant, StageRequest } from './state.js';
 
@@ -59,6 +60,25 @@ export interface Plan {
 /** A scheduling policy: no clock, no randomness, no memory but the snapshot's. */
 export type Policy = (snapshot: Snapshot) => Plan;
 
+/** A policy as it is chosen: by name, with its options. */
+export interface PolicyDefinition<Options = unknown> {
+  readonly name: string;
+  /** The paper or system it is after; null for a baseline of our own. */
+  readonly after: string | null;
+  /** One line for those who choose. */
+  readonly summary: string;
+  /** No lane idles while a job that may use it has runnable sequences without a slot. */
+  readonly isWorkConserving: boolean;
+  /**
+   * Every runnable job gets a slot and every request that fits gets its lanes within so many times the longest that any
+   * holder keeps what it was given; Infinity where the policy promises no such thing.
+   */
+  readonly turnsMax: number;
+  /** What `scheduler.options` may hold; all have defaults. */
+  readonly options: z.ZodType<Options>;
+  readonly create: (options: Options) => Policy;
+}
+
 export const EMPTY_PLAN: Plan = { wake: [], sleep: [], resize: [], grant: [], reservations: [] };
 
 /** True when the plan asks nothing of any lane and grants nothing. */
@@ -98,7 +118,8 @@ function commitEngines(snapshot: Snapshot, plan: Plan): ReadonlyMap<JobId, JobSt
   for (const order of plan.resize) change(order, { slots: order.slots });
   for (const { job, lane, slots, version } of plan.wake) {
     const bytes = jobOf(snapshot, job).engineBytes;
-    enginesOf(job).set(lane, { lane, status: 'waking', slots, running: 0, version, bytes });
+    const started = { running: 0, tokenLatencyMs: null, bytes };
+    enginesOf(job).set(lane, { lane, status: 'waking', slots, version, ...started });
   }
   const jobs = new Map(snapshot.jobs);
   for (const [id, engines] of changed) {

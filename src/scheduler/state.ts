@@ -27,6 +27,8 @@ export interface EngineState {
   readonly running: number;
   /** Weights version it holds; the one it was told to load while it wakes. */
   readonly version: number;
+  /** p99 of the time between two tokens of a sequence that runs here, lately, in ms; null before it has told. */
+  readonly tokenLatencyMs: number | null;
   /** Device memory it occupies, in bytes, until it has fallen asleep. */
   readonly bytes: number;
 }
@@ -56,12 +58,20 @@ export interface JobSpec {
   readonly trainerBytes: number;
   /** Version of the weights it starts from. */
   readonly version: number;
+  /** What it should get beside the others, in the same unit as theirs; above 0. */
+  readonly weight: number;
+  /** Rollouts that one of its training steps consumes; 0 for a job that only generates. */
+  readonly stepRollouts: number;
+  /** Somebody waits for its tokens: p99 between two tokens of a sequence should stay below this, in ms. Null: nobody. */
+  readonly tokenLatencyMs: number | null;
 }
 
 export interface JobState extends JobSpec {
   /** Newest published version. */
   readonly version: number;
   readonly demand: Demand;
+  /** Tokens its engines have sampled since it was added. */
+  readonly tokensDone: number;
   /** Engines not asleep, ascending by lane. */
   readonly engines: readonly EngineState[];
   /** Done or given up. It stays in the snapshot only until its last engine is asleep. */

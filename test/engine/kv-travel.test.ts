@@ -78,6 +78,28 @@ describe('leave', () => {
     test.destroy();
   });
 
+  it('drops none again before it has got further: whoever takes several steps to come back comes to its end', async () => {
+    const long = FOUR.map((each) => ({
+      ...each,
+      promptTokenIds: Array.from({ length: 40 }, (_, position) => (position * each.id) % 30),
+    }));
+    const expected = await runAlone(device, model, long);
+    // Two steps for a prompt, of which a drop after each step would undo the first.
+    const test = await TestEngine.load(device, model, { batchTokensMax: 24 });
+    test.add(long);
+    let drops = 0;
+    for (let steps = 0; test.engine.sequenceCount > 0; steps++) {
+      expect(steps, 'steps').toBeLessThan(2_000);
+      await test.run((step) => step < 1);
+      test.engine.comeBack();
+      drops += test.leave(DROPPED).dropped;
+      test.engine.comeBack();
+    }
+    expect(drops).toBeGreaterThan(20);
+    expectSameOutcomes(test.outcomes, expected, long, 'dropped');
+    test.destroy();
+  });
+
   it('drops what the host has no room for: spilled and dropped in one go', async () => {
     for (const [room, spilled] of [
       [0, 0],

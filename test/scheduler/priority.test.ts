@@ -128,7 +128,7 @@ describe('generation', () => {
     snapshot = next(snapshot).snapshot;
     const reserved = after(
       snapshot,
-      { kind: 'progress', job: 'a', lane: 1, running: 3, version: 0 },
+      { kind: 'progress', job: 'a', lane: 1, running: 3, version: 0, tokens: 0 },
       {
         kind: 'laneReserved',
         lane: 1,
@@ -156,7 +156,7 @@ describe('generation', () => {
     const snapshot = next(after(lanesUp(2), added(two), wants('a', 8))).snapshot;
     const running = after(
       snapshot,
-      { kind: 'progress', job: 'a', lane: 1, running: 1, version: 0 },
+      { kind: 'progress', job: 'a', lane: 1, running: 1, version: 0, tokens: 0 },
       wants('a', 1),
     );
     expect(planOf(running)).toEqual([]);
@@ -286,7 +286,7 @@ describe("RLix's defects", () => {
     snapshot = after(snapshot, asks('C', 'actorTraining', [0, 1], 50));
     for (let round = 0; round < 20; round++) {
       const running = round % 4;
-      const report = { kind: 'progress', job: 'A', lane: 0, running, version: 0 } as const;
+      const report = { kind: 'progress', job: 'A', lane: 0, running, version: 0, tokens: 0 } as const;
       const cycle = next(after(snapshot, report, wants('A', 4 + (round % 2))));
       expect(lines(cycle.plan)).toEqual(['keep 0 for 2']);
       snapshot = cycle.snapshot;
@@ -384,7 +384,7 @@ describe("RLix's defects", () => {
     );
     snapshot = awake(awake(snapshot, 'A', 0, 4), 'A', 1, 4);
     const done = [0, 1].map(
-      (lane) => ({ kind: 'progress', job: 'A', lane, running: 0, version: 0 }) as const,
+      (lane) => ({ kind: 'progress', job: 'A', lane, running: 0, version: 0, tokens: 0 }) as const,
     );
     snapshot = after(snapshot, ...done, wants('A', 0), wants('B', 50));
     const idle = next(snapshot);

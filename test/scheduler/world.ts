@@ -27,7 +27,7 @@ export function lanesUp(count: number, bytesCapacity = Infinity): Snapshot {
 
 export function jobSpec(id: string, part: Partial<JobSpec> = {}): JobSpec {
   const base = { trainerLane: 0, engineLanes: [0], slotsMax: 4, engineBytes: 0, trainerBytes: 0, version: 0 };
-  return { id, ...base, ...part };
+  return { id, ...base, weight: 1, stepRollouts: 8, tokenLatencyMs: null, ...part };
 }
 
 export const added = (job: JobSpec): SchedulerEvent => ({ kind: 'jobAdded', job });
@@ -50,7 +50,8 @@ export function awake(snapshot: Snapshot, job: string, lane: LaneId, running = 0
   const state = snapshot.jobs.get(job);
   if (state === undefined) throw new Error(`no job ${job}`);
   const { engineBytes: bytes, slotsMax, version } = state;
-  const engine: EngineState = { lane, status: 'awake', slots: slots ?? slotsMax, running, version, bytes };
+  const held = { running, version, tokenLatencyMs: null, bytes };
+  const engine: EngineState = { lane, status: 'awake', slots: slots ?? slotsMax, ...held };
   const engines = [...state.engines, engine].sort((a, b) => a.lane - b.lane);
   return { ...snapshot, jobs: new Map(snapshot.jobs).set(job, { ...state, engines }) };
 }
@@ -137,6 +138,9 @@ function randomJob(snapshot: Snapshot, random: Random): JobSpec {
     engineBytes: random.int(0, 60),
     trainerBytes: random.int(0, 15),
     version: random.int(0, 3),
+    weight: random.pick([0.5, 1, 1, 3]),
+    stepRollouts: random.int(0, 16),
+    tokenLatencyMs: random.int(0, 3) === 0 ? random.int(5, 50) : null,
   };
 }
 
@@ -155,7 +159,9 @@ function randomEngineEvent(jobs: readonly JobState[], random: Random): Scheduler
   }
   if (engine.status === 'fallingAsleep') return { kind: 'fellAsleep', job: job.id, lane };
   const running = random.int(0, 1) * random.int(0, slots);
-  return { kind: 'progress', job: job.id, lane, running, version: Math.max(engine.version, job.version) };
+  const version = Math.max(engine.version, job.version);
+  const told = { tokens: random.int(0, 100), tokenLatencyMs: random.int(1, 100) };
+  return { kind: 'progress', job: job.id, lane, running, version, ...told };
 }
 
 function randomAsk(job: JobState, snapshot: Snapshot, random: Random): SchedulerEvent {
