@@ -59,7 +59,7 @@ async function measure(
       interrupted,
     );
     await progress.close();
-    const json = `${JSON.stringify(measured)}\n`;
+    const json = `${JSON.stringify(measured, rounded)}\n`;
     await folder.write(json, preemptReportHtml(measured, startedAt));
     if (jsonFile !== undefined) await writeText(jsonFile, json);
     result(`${preemptTable(measured)}report       ${folder.reportPath}\n`);
@@ -68,6 +68,11 @@ async function measure(
     await progress.close('failed');
     throw error;
   }
+}
+
+/** Nobody's clock tells more than a tenth of a microsecond, and raw samples are many. */
+function rounded(_key: string, value: unknown): unknown {
+  return typeof value === 'number' ? Math.round(value * 1e4) / 1e4 : value;
 }
 
 function resolveFlags(flags: BenchPreemptFlags): BenchOptions {

@@ -59,6 +59,7 @@ export class KvTravel {
   leave(kv: KvOnPreempt): Program {
     this.batcher.limitBlocks(blocksMaxOf(kv));
     const { running } = this.batcher;
+    const runningBefore = running.length;
     // Dropped again before it is where it was, a sequence whose rows take several steps would never get any further.
     const mayLeave = running.filter(({ isCatchingUp }) => kv.kind !== 'dropped' || !isCatchingUp);
     const candidates = mayLeave.map((sequence) => this.#traveller(sequence));
@@ -72,7 +73,7 @@ export class KvTravel {
     });
     for (const { sequence } of [...unburdened, ...spilled, ...dropped]) this.batcher.sendAway(sequence);
     this.#counts = {
-      held: running.length - unburdened.length - spilled.length - dropped.length,
+      held: runningBefore - unburdened.length - spilled.length - dropped.length,
       spilled: this.#counts.spilled + spilled.length,
       dropped: this.#counts.dropped + dropped.length,
     };

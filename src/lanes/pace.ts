@@ -4,7 +4,7 @@ import type { CostModel } from './cost-model.js';
 import type { ExecutorBudgets } from './settings.js';
 
 /** A request that comes at any moment should find the law broken no more often than this. */
-const BREACH_WANTED = 0.008;
+const BREACH_WANTED = 0.004;
 /** How fast the share of the budgets in use gives way: by so much of itself for each ms in which the law was broken. */
 const GIVE_WAY_PER_MS = 0.05;
 /** One long hiccup of the host counts no more than this: smaller slices would not have prevented it. */

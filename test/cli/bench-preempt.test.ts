@@ -130,7 +130,7 @@ test('measures what it is asked for, and every number follows from the raw sampl
     samples.yield_ms.forEach((value, i) => expect(value).toBeLessThan(at(samples.hp_ms, i)));
     const over = samples.bound_ms.filter((bound, i) => at(samples.yield_ms, i) > bound);
     expect(cell.law_violations).toBe(over.length);
-    expect(cell.hp_slowdown).toBeCloseTo((cell.hp_ms.p50 ?? 0) / (solo.hp_ms.p50 ?? 0) - 1, 9);
+    expect(cell.hp_slowdown).toBeCloseTo((cell.hp_ms.p50 ?? 0) / (solo.hp_ms.p50 ?? 0) - 1, 3);
     expect(stdout).toContain(cell.mode);
   }
   const [held, aborted] = cells;

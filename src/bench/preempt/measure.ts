@@ -27,6 +27,8 @@ const STEP_TIMEOUT_MS = 2_000;
 /** However late it is, a segment has so many requests. */
 const REQUESTS_MIN = 2;
 const UNLIMITED = laneSettings({ sliceUs: Infinity, inFlightUs: Infinity });
+/** As a run has them by default: cut, so that the device begins while the host still puts the rest together. */
+const USUAL = laneSettings({ sliceUs: 4000, inFlightUs: 8000 });
 
 /** How a segment is measured. */
 export interface Pacing {
@@ -58,7 +60,7 @@ export async function measureCell(rig: Rig, plan: CellPlan, pacing: Pacing): Pro
 /** High priority alone on the device: what it takes, and how long an empty device takes to begin. */
 export async function measureSolo(rig: Rig, pacing: Pacing): Promise<Segment> {
   await rig.load.clear();
-  await rig.lane.request({ kind: 'configure', settings: UNLIMITED });
+  await rig.lane.request({ kind: 'configure', settings: USUAL });
   const alone = async (): Promise<Request> => {
     await pauseUntil(nowMs() + SOLO_WINDOW_MS * pacing.random.uniform());
     const requestedMs = nowMs();
