@@ -229,7 +229,8 @@ export class Executor {
       return true;
     }
     const { sliceUs, inFlightUs } = this.#limits(entry);
-    const isFirst = this.#inFlight.lastOf(entry.resident) === null;
+    // Where nothing may be put behind it, or nothing is to be cut, a short one would only be one more.
+    const isFirst = this.#inFlight.lastOf(entry.resident) === null && inFlightUs > 0 && sliceUs < Infinity;
     const longUs = isFirst ? Math.min(FIRST_SLICE_US, sliceUs) : entry.evenUs(sliceUs);
     const wantedUs = Math.max(longUs, this.cost.predictUs(first, entry.resident.kind));
     const roomUs = inFlightUs - this.#inFlight.remainingUs(nowMs());
