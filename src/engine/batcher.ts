@@ -20,15 +20,25 @@ export interface BatcherLimits {
 }
 
 /**
+ * Called when a sequence that is next in line lacks blocks: sends away caches of those without a slot until so many
+ * more may be taken, or does nothing and says false.
+ */
+export type MakeRoom = (sequence: Sequence, blocks: number) => boolean;
+
+const NO_ROOM: MakeRoom = () => false;
+
+/**
  * Continuous batching (Orca, Yu et al., 2022): each step takes one decode row from every running sequence and fills
  * what is left of the batch with prefill rows, oldest sequence first. A running sequence may be sent away, its slot and
- * blocks freed, and return later, before any that never ran. Pure bookkeeping: no device, no clock.
+ * blocks freed, and return later, before any that never ran. One whose environment thinks is parked: without a slot,
+ * its cache where it is for as long as nobody else needs the blocks. Pure bookkeeping: no device, no clock.
  */
 export class Batcher {
-  /** Oldest first, all three. */
+  /** Oldest first, all four. */
   readonly #waiting: Sequence[] = [];
   readonly #running: Sequence[] = [];
   readonly #away: Sequence[] = [];
+  readonly #parked: Sequence[] = [];
   readonly #freeSlots: number[];
   readonly #blocks: KvBlocks;
   #blocksMax = Infinity;
@@ -48,6 +58,10 @@ export class Batcher {
 
   get away(): readonly Sequence[] {
     return this.#away;
+  }
+
+  get parked(): readonly Sequence[] {
+    return this.#parked;
   }
 
   get waitingCount(): number {
@@ -70,19 +84,20 @@ export class Batcher {
     return rows;
   }
 
-  /** True when the sequence fits an empty engine at all. */
-  canEverHold(sequence: Sequence): boolean {
-    return blocksFor(sequence.tokensInCacheMax) <= this.#blocks.total;
+  /** True when a sequence with so many tokens in the cache fits an empty engine at all. */
+  canEverHold(tokensInCache: number): boolean {
+    return blocksFor(tokensInCache) <= this.#blocks.total;
   }
 
+  /** One that comes between two turns is parked at once, without a cache. */
   add(sequence: Sequence): void {
     sequence.arrival = this.#arrivals++;
-    this.#waiting.push(sequence);
+    (sequence.turnEnd === null ? this.#waiting : this.#parked).push(sequence);
   }
 
   /** The next ragged batch, or an empty one when every running sequence waits for the device. */
-  plan(): BatchEntry[] {
-    this.#admit();
+  plan(makeRoom = NO_ROOM): BatchEntry[] {
+    this.#admit(makeRoom);
     const entries: BatchEntry[] = [];
     let rowsLeft = this.limits.batchTokensMax;
     for (const sequence of this.#running) {
@@ -104,26 +119,35 @@ export class Batcher {
     return entries;
   }
 
-  /** Takes a running sequence's slot and blocks from it. */
+  /** Takes its slot from a running sequence, and its blocks from any that has some. */
   sendAway(sequence: Sequence): void {
-    const running = this.#running.indexOf(sequence);
-    assert(running >= 0, `sequence ${sequence.request.id} does not run`);
-    this.#running.splice(running, 1);
+    assert(sequence.blocks.length > 0, `sequence ${sequence.request.id} does not run and has no cache`);
+    if (sequence.slot >= 0) move(sequence, this.#running, this.#away);
     this.#free(sequence);
-    insertByArrival(this.#away, sequence);
+  }
+
+  /** Takes its slot from a sequence whose turn is over, and the blocks beyond its cache. */
+  park(sequence: Sequence): void {
+    move(sequence, this.#running.includes(sequence) ? this.#running : this.#away, this.#parked);
+    this.#free(sequence, blocksFor(sequence.nextPosition));
+  }
+
+  /** A parked sequence whose turn has begun is to return. */
+  unpark(sequence: Sequence): void {
+    move(sequence, this.#parked, this.#away);
   }
 
   /**
-   * Those that return now, oldest first, with a slot and blocks; where each goes on is for the caller to say. One that
-   * is not ready holds nobody back: those away once ran together, so there is room for all of them. One that does not
-   * fit, because blocks are limited, holds back those behind it.
+   * Those that return now, oldest first, with a slot and blocks, those of their cache among them if it is still there.
+   * One that is not ready holds nobody back: nothing but its own cache's way keeps it, and then it is the first. One
+   * that does not fit holds back those behind it.
    */
-  takeBack(isReady: (sequence: Sequence) => boolean): Sequence[] {
+  takeBack(isReady: (sequence: Sequence) => boolean, makeRoom = NO_ROOM): Sequence[] {
     const returned: Sequence[] = [];
     for (const sequence of [...this.#away]) {
       if (!isReady(sequence)) continue;
-      if (!this.#enter(sequence)) break;
-      this.#away.splice(this.#away.indexOf(sequence), 1);
+      if (!this.#enter(sequence, makeRoom)) break;
+      move(sequence, this.#away, this.#running);
       returned.push(sequence);
     }
     return returned;
@@ -131,45 +155,58 @@ export class Batcher {
 
   finish(sequence: Sequence, reason: FinishReason): void {
     assert(sequence.finished === null, `sequence ${sequence.request.id} finished twice`);
-    const list = [this.#running, this.#away, this.#waiting].find((each) => each.includes(sequence));
+    const list = [this.#running, this.#away, this.#parked, this.#waiting].find((each) =>
+      each.includes(sequence),
+    );
     assert(list !== undefined, `sequence ${sequence.request.id} is not in the batcher`);
     sequence.finished = reason;
     list.splice(list.indexOf(sequence), 1);
-    if (list === this.#running) this.#free(sequence);
+    this.#free(sequence);
   }
 
   /** First come, first served: a sequence that does not fit yet, or has not returned, holds back those behind it. */
-  #admit(): void {
+  #admit(makeRoom: MakeRoom): void {
     if (this.#away.length > 0) return;
     for (let next = this.#waiting[0]; next !== undefined; next = this.#waiting[0]) {
-      if (!this.#enter(next)) return;
-      this.#waiting.shift();
+      if (!this.#enter(next, makeRoom)) return;
+      move(next, this.#waiting, this.#running);
     }
   }
 
-  /** Gives a sequence a slot and all the blocks it may ever need, or does nothing and says false. */
-  #enter(sequence: Sequence): boolean {
-    const wanted = blocksFor(sequence.tokensInCacheMax);
-    const inUse = this.#blocks.total - this.#blocks.freeCount;
+  /** Gives a sequence a slot and all the blocks its turn may need, or does nothing and says false. */
+  #enter(sequence: Sequence, makeRoom: MakeRoom): boolean {
     const slot = this.#freeSlots.at(-1);
-    if (slot === undefined || !this.#blocks.canTake(wanted) || inUse + wanted > this.#blocksMax) return false;
+    if (slot === undefined) return false;
+    const wanted = blocksFor(sequence.tokensInCacheMax) - sequence.blocks.length;
+    const missing = wanted > 0 ? wanted - this.#blocksLeft : 0;
+    if (missing > 0 && !makeRoom(sequence, missing)) return false;
     this.#freeSlots.pop();
     sequence.slot = slot;
     sequence.serial = ++this.#serial;
-    sequence.blocks = this.#blocks.take(wanted);
-    insertByArrival(this.#running, sequence);
+    sequence.blocks = [...sequence.blocks, ...this.#blocks.take(wanted)];
     return true;
   }
 
-  #free(sequence: Sequence): void {
-    this.#freeSlots.push(sequence.slot);
-    this.#blocks.give(sequence.blocks);
+  /** Blocks that may be taken; fewer than none where more are in use than are allowed by now. */
+  get #blocksLeft(): number {
+    const inUse = this.#blocks.total - this.#blocks.freeCount;
+    return Math.min(this.#blocks.freeCount, this.#blocksMax - inUse);
+  }
+
+  /** Takes the slot, and all blocks but the first `kept`, from a sequence that may have neither. */
+  #free(sequence: Sequence, kept = 0): void {
+    if (sequence.slot >= 0) this.#freeSlots.push(sequence.slot);
+    this.#blocks.give(sequence.blocks.slice(kept));
     sequence.slot = -1;
-    sequence.blocks = [];
+    sequence.blocks = sequence.blocks.slice(0, kept);
   }
 }
 
-function insertByArrival(list: Sequence[], sequence: Sequence): void {
-  const later = list.findIndex(({ arrival }) => arrival > sequence.arrival);
-  list.splice(later < 0 ? list.length : later, 0, sequence);
+/** From one list to another, to its place in the order of arrival. */
+function move(sequence: Sequence, from: Sequence[], to: Sequence[]): void {
+  const index = from.indexOf(sequence);
+  assert(index >= 0, `sequence ${sequence.request.id} is not where it should be`);
+  from.splice(index, 1);
+  const later = to.findIndex(({ arrival }) => arrival > sequence.arrival);
+  to.splice(later < 0 ? to.length : later, 0, sequence);
 }

@@ -1,7 +1,10 @@
 import type { Program } from '../gpu/ops.js';
 import type { Buckets } from '../model/layout.js';
 import type { KvCounts } from '../telemetry/records.js';
-import type { FinishReason, GeneratedTokens, SequenceRequest } from './sequence.js';
+import type { Turn, TurnEnd } from './episode.js';
+import type { EvictedSequence, FinishReason, SequenceRequest } from './sequence.js';
+
+export type { EvictedSequence } from './sequence.js';
 
 /** Tokens that came back from one step, in parallel arrays; `versions` are the weights each was sampled under. */
 export interface EngineUpdate {
@@ -11,13 +14,12 @@ export interface EngineUpdate {
   readonly rawLogprobs: Float32Array<ArrayBuffer>;
   readonly version: number;
   readonly finished: readonly { readonly id: number; readonly reason: FinishReason }[];
+  /** Episodes whose turn is over: they wait for `extend` or `finish`. Left out where there are none. */
+  readonly paused?: readonly { readonly id: number; readonly reason: TurnEnd }[];
 }
 
-/** A sequence taken out before its end, with all it produced; it can go on in any engine. */
-export interface EvictedSequence {
-  readonly id: number;
-  readonly generated: GeneratedTokens;
-}
+/** Caches that left so that others could have their blocks. */
+export type DisplacedCounts = Omit<KvCounts, 'held'>;
 
 /**
  * What becomes of the caches of an engine's sequences while a stage of higher priority holds the device: all are held,
@@ -34,9 +36,31 @@ export type KvOnPreempt =
 export interface Engine {
   /** Weights version new steps run under; −1 before the first. */
   readonly version: number;
-  /** Sequences held, waiting ones included. */
+  /** Sequences held, waiting and parked ones included. */
   readonly sequenceCount: number;
+  /** Of these, the episodes between two turns: nothing is to be done for them until they are extended. */
+  readonly parkedCount: number;
+  /** Takes a sequence in. An episode that comes between two turns is parked at once. */
   add(request: SequenceRequest): void;
+  /**
+   * Begins the next turn of an episode: the observation is read, and the sequence goes on in the next free slot, before
+   * any that never ran. Its cache is where it was, so nothing but the last sampled token and the observation goes
+   * through the model; a cache that had to leave meanwhile comes back to the same bits. However long the environment
+   * took, the tokens are those of a sequence that begins with all of it as its prompt.
+   *
+   * Under weights that arrived meanwhile the cache of earlier turns stays as it was computed, like that of a sequence
+   * in the middle of a turn, unless it was dropped; the version of each token says under which it was sampled. The row
+   * of the last sampled token is always computed under the new ones.
+   *
+   * @throws assertion when the sequence is not between two turns, or does not fit the engine with this one
+   */
+  extend(id: number, turn: Turn): void;
+  /**
+   * Ends an episode between two turns, for the reason its last turn ended, and frees its cache.
+   *
+   * @throws assertion when the sequence is not between two turns
+   */
+  finish(id: number): void;
   /** Ends a sequence early, its tokens kept; unknown ids are ignored (it may just have finished). */
   abort(id: number): void;
   /** The next step's work, or null when there is nothing to do before the device answers. */
@@ -46,7 +70,7 @@ export interface Engine {
   /** A program of `nextStep` was handed out and has not come to its end, even if nothing of it is submitted yet. */
   readonly isMidStep: boolean;
   /**
-   * A stage takes the device: some sequences leave it as `kv` says, and until `comeBack` no more blocks are taken than
+   * A stage takes the device: some caches leave it as `kv` says, those of parked episodes first, and until `comeBack` no more blocks are taken than
    * it allows. Call it only when not mid-step; steps may be in flight. The caches of those
    * spilled are copied by the program, which must be run to its end before any later one of this engine. Calling it
    * again before `comeBack` sets the new limit and lets more leave.
@@ -58,15 +82,17 @@ export interface Engine {
   leave(kv: KvOnPreempt): Program;
   /** The stage is gone: blocks are limited no more. */
   comeBack(): void;
-  /** What became of the running sequences in the leaves since the last call; `held` is that of the last one. */
+  /** What became of the caches on the device in the leaves since the last call; `held` is that of the last one. */
   takeKvCounts(): KvCounts;
+  /** Caches of episodes that left because others needed their blocks, since the last call: numbers of sequences. */
+  takeDisplacedCounts(): DisplacedCounts;
   /** Rows prefilled a second time because their cache was dropped, since the last call. */
   takeTokensRecomputed(): number;
   /** The smallest pieces of a step, for timing the kernels of an engine that has no sequences yet. */
   warmUp(): Program;
   /** No new steps; those under way finish. There is no way back: an engine is paused to be evicted and destroyed. */
   pause(): void;
-  /** Takes every sequence out, those away included. Call only when no step is half done and all results are in. */
+  /** Takes every sequence out, those away or parked included, with all they produced. Call only when no step is half done and all results are in. */
   evict(): EvictedSequence[];
   /** Steps submitted whose results have not come back. */
   readonly stepsInFlight: number;

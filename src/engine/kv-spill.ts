@@ -71,7 +71,10 @@ export class KvSpill {
     if (!this.#wanted) this.destroy();
   }
 
-  /** Host to the first of `blocks`. The data is read as the ops are submitted. */
+  /**
+   * Host to `blocks`, in the order of the tokens: to the first of them if there are more than were spilled, and only
+   * what comes first if there are fewer. The data is read as the ops are submitted.
+   */
   *copyBack(blocks: readonly number[]): Generator<WriteOp, void, void> {
     assert(this.isHere, `copyBack of a spill that is ${this.#state}`);
     const ranges = this.#buffers.map((buffer) => buffer.getMappedRange());
@@ -98,8 +101,8 @@ export class KvSpill {
 
   *#stretches(blocks: readonly number[]): Generator<Stretch, void, void> {
     const { blockBytes } = this.kv;
-    let address = 0;
-    for (const cache of [...this.kv.keys, ...this.kv.values]) {
+    for (const [index, cache] of [...this.kv.keys, ...this.kv.values].entries()) {
+      let address = index * this.#blocks.length * blockBytes;
       for (const { first, count } of runs(blocks)) {
         const end = (first + count) * blockBytes;
         for (let cacheOffset = first * blockBytes; cacheOffset < end;) {

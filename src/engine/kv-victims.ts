@@ -2,8 +2,13 @@ import { assert, at } from '../lib/assert.js';
 import type { KvOnPreempt } from './engine.js';
 import type { Prices } from './kv-costs.js';
 
-/** A running sequence as the choice sees it. */
+/** How much a sequence misses its cache: while its environment thinks, while it waits for a slot, while it runs. */
+export const URGENCIES = [0, 1, 2] as const;
+export type Urgency = (typeof URGENCIES)[number];
+
+/** A sequence that has blocks as the choice sees it. */
 export interface Candidate {
+  readonly urgency: Urgency;
   /** Blocks it would give up. */
   readonly blocks: number;
   /** Rows it would have to compute again if it were dropped; 0 when nothing in its cache will be read again. */
@@ -36,13 +41,14 @@ export function blocksMaxOf(kv: KvOnPreempt): number {
 }
 
 /**
- * Who leaves, and how. Those with nothing to lose go first. Of the others as few go as will do, for each that leaves
- * pays a round trip and its owner a pause; among sets of that size the cheaper to bring back go, and at the same price
+ * Who leaves, and how. Those with nothing to lose go first, then the less urgent before the more urgent: nobody notices
+ * that a cache is gone while its environment thinks. Of equals as few go as will do, for each that leaves pays a round
+ * trip and its owner a pause; among sets of that size the cheaper to bring back go, and at the same price
  * the newer, so that the oldest come to their end. (vLLM preempts the newest; with caches of all lengths that can
  * empty many short ones where one long one would do.) Under pressure each goes the cheaper way. What no longer fits
  * `spillBytes` is dropped: room goes to those for which moving saves most.
  *
- * @param candidates the running sequences, oldest first
+ * @param candidates the sequences that have blocks, oldest first
  * @param spillBytes room on the host
  */
 export function chooseVictims<T extends Candidate>(
@@ -54,8 +60,7 @@ export function chooseVictims<T extends Candidate>(
   const blocksMax = blocksMaxOf(kv);
   assert(blocksMax >= 0, `${blocksMax} blocks may stay`);
   const priceMs = ({ bytes, rows }: T): number => Math.min(prices.moveMs(bytes), prices.recomputeMs(rows));
-  const inUse = candidates.reduce((sum, { blocks }) => sum + blocks, 0);
-  const leaving = fewest(candidates, inUse - blocksMax, priceMs);
+  const leaving = fewest(candidates, blocksOf(candidates) - blocksMax, priceMs);
   const victims = candidates.filter((each) => leaving.has(each));
   const burdened = victims.filter(({ rows }) => rows > 0);
   const savingMs = ({ bytes, rows }: T): number => prices.recomputeMs(rows) - prices.moveMs(bytes);
@@ -88,23 +93,43 @@ function fewest<T extends Candidate>(
     missing -= victim.blocks;
   };
   for (const each of candidates) if (missing > 0 && each.rows === 0) take(each);
-  const others = candidates.filter(({ rows }) => rows > 0);
-  let bySize = others.toSorted((a, b) => b.blocks - a.blocks);
-  let byPrice = others.toReversed().toSorted((a, b) => priceMs(a) - priceMs(b));
+  for (const urgency of URGENCIES) {
+    const equals = candidates.filter((each) => each.rows > 0 && each.urgency === urgency);
+    for (const each of fewestOf(equals, missing, priceMs)) take(each);
+  }
+  return victims;
+}
+
+/** The smallest number of equals that make up for the blocks missing, or all if they cannot. */
+function fewestOf<T extends Candidate>(
+  equals: readonly T[],
+  blocksMissing: number,
+  priceMs: (candidate: T) => number,
+): readonly T[] {
+  if (blocksOf(equals) <= blocksMissing) return equals;
+  const victims: T[] = [];
+  let missing = blocksMissing;
+  let bySize = equals.toSorted((a, b) => b.blocks - a.blocks);
+  let byPrice = equals.toReversed().toSorted((a, b) => priceMs(a) - priceMs(b));
   for (let count = fewestThatFree(bySize, missing); count > 0; count--) {
     // The cheapest with which the largest of the rest still free enough.
-    const largest = bySize.slice(0, count).reduce((sum, { blocks }) => sum + blocks, 0);
+    const largest = blocksOf(bySize.slice(0, count));
     const last = at(bySize, count - 1);
     const among = new Set(bySize.slice(0, count));
     const enough = (each: T): boolean =>
       (among.has(each) ? largest : largest - last.blocks + each.blocks) >= missing;
     const chosen = byPrice.find(enough);
     assert(chosen !== undefined, 'no victim frees enough');
-    take(chosen);
+    victims.push(chosen);
+    missing -= chosen.blocks;
     bySize = bySize.filter((each) => each !== chosen);
     byPrice = byPrice.filter((each) => each !== chosen);
   }
   return victims;
+}
+
+function blocksOf(candidates: readonly Candidate[]): number {
+  return candidates.reduce((sum, { blocks }) => sum + blocks, 0);
 }
 
 function fewestThatFree(bySize: readonly Candidate[], blocks: number): number {

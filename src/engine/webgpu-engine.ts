@@ -20,8 +20,9 @@ import type { ModelConfig } from '../model/config.js';
 import type { Buckets, ParamLayout } from '../model/layout.js';
 import type { KvCounts } from '../telemetry/records.js';
 import { Batcher, type BatchEntry, type BatcherLimits } from './batcher.js';
-import { checkRequest } from './check-request.js';
-import type { Engine, EngineUpdate, EvictedSequence, KvOnPreempt } from './engine.js';
+import { checkRequest, checkTurn } from './check-request.js';
+import type { DisplacedCounts, Engine, EngineUpdate, EvictedSequence, KvOnPreempt } from './engine.js';
+import type { Turn, TurnEnd } from './episode.js';
 import { KvCosts, type KvCostSnapshot, type StepWork } from './kv-costs.js';
 import { KvTravel } from './kv-travel.js';
 import { type FinishReason, Sequence, type SequenceRequest } from './sequence.js';
@@ -125,12 +126,21 @@ export class WebGpuEngine implements Engine {
     return this.#sequences.size;
   }
 
+  get parkedCount(): number {
+    return this.#batcher.parked.length;
+  }
+
   get stepsInFlight(): number {
     return this.#results.stepsInFlight;
   }
 
   get isMidStep(): boolean {
     return this.#programsOpen > 0;
+  }
+
+  /** Blocks of the cache that hold nothing anybody needs. */
+  get freeBlocks(): number {
+    return this.#batcher.freeBlocks;
   }
 
   /** Bytes of spilled caches on the host. */
@@ -147,12 +157,23 @@ export class WebGpuEngine implements Engine {
     assert(!this.#sequences.has(request.id), `sequence ${request.id} is already here`);
     checkRequest(request, this.config.vocabSize);
     const sequence = new Sequence(request);
-    assert(
-      sequence.tokensInCacheMax <= this.options.contextTokensMax && this.#batcher.canEverHold(sequence),
-      `sequence ${request.id} of ${sequence.tokensInCacheMax} tokens does not fit the engine`,
-    );
+    this.#checkFits(request.id, sequence.tokensInCacheMax);
     this.#sequences.set(request.id, sequence);
     this.#batcher.add(sequence);
+  }
+
+  extend(id: number, turn: Turn): void {
+    const { sequence } = this.#betweenTurns(id);
+    checkTurn(id, turn, this.config.vocabSize);
+    this.#checkFits(id, sequence.tokenCount + turn.tokenIds.length + turn.tokensMax - 1);
+    sequence.beginTurn(turn);
+    this.#batcher.unpark(sequence);
+  }
+
+  finish(id: number): void {
+    const { sequence, turnEnd: reason } = this.#betweenTurns(id);
+    this.#finish(sequence, reason);
+    this.onUpdate(emptyUpdate(this.#sets.version, [{ id, reason }]));
   }
 
   abort(id: number): void {
@@ -168,8 +189,7 @@ export class WebGpuEngine implements Engine {
     this.#sets.flip();
     if (this.#sets.version < 0) return null;
     // In one program, so that whoever returns gets one step further before it can be sent away again.
-    const caches = this.#travel.takeBack();
-    const entries = this.#batcher.plan();
+    const { entries, caches } = this.#travel.plan();
     return entries.length === 0 ? null : this.#opened(this.#step(entries, caches));
   }
 
@@ -195,6 +215,10 @@ export class WebGpuEngine implements Engine {
     return this.#travel.takeCounts();
   }
 
+  takeDisplacedCounts(): DisplacedCounts {
+    return this.#travel.takeDisplacedCounts();
+  }
+
   takeTokensRecomputed(): number {
     return this.#batcher.takeRowsRepeated();
   }
@@ -216,7 +240,7 @@ export class WebGpuEngine implements Engine {
     assert(this.stepsInFlight === 0, 'evict while steps are in flight');
     const evicted = [...this.#sequences.values()].map((sequence) => {
       this.#finish(sequence, 'abort');
-      return { id: sequence.request.id, generated: sequence.generated };
+      return sequence.evicted();
     });
     return evicted;
   }
@@ -279,6 +303,7 @@ export class WebGpuEngine implements Engine {
     const floats = new Float32Array(words.buffer);
     const rows: { sequence: Sequence; row: number }[] = [];
     const finished: { id: number; reason: FinishReason }[] = [];
+    const paused: { id: number; reason: TurnEnd }[] = [];
     shape.samples.forEach((sequence, row) => {
       const sampled = readSampled(words, floats, row);
       sequence.drawsInFlight--;
@@ -286,10 +311,17 @@ export class WebGpuEngine implements Engine {
       sequence.append(sampled, version);
       rows.push({ sequence, row });
       const stopped = (sampled.flags & FLAG_STOPPED) !== 0;
-      if (!stopped && sequence.generated.tokenIds.length < sequence.request.tokensMax) return;
+      if (!stopped && !sequence.isFull) return;
+      const { id } = sequence.request;
       const reason = stopped ? 'stop' : 'length';
-      this.#finish(sequence, reason);
-      finished.push({ id: sequence.request.id, reason });
+      if (sequence.isEpisode) {
+        sequence.endTurn(reason);
+        this.#batcher.park(sequence);
+        paused.push({ id, reason });
+      } else {
+        this.#finish(sequence, reason);
+        finished.push({ id, reason });
+      }
     });
     this.onUpdate({
       ids: Uint32Array.from(rows, ({ sequence }) => sequence.request.id),
@@ -298,7 +330,20 @@ export class WebGpuEngine implements Engine {
       rawLogprobs: Float32Array.from(rows, ({ row }) => at(floats, row * SAMPLED_WORDS + 2)),
       version,
       finished,
+      ...(paused.length > 0 ? { paused } : {}),
     });
+  }
+
+  #betweenTurns(id: number): { sequence: Sequence; turnEnd: TurnEnd } {
+    const sequence = this.#sequences.get(id);
+    const turnEnd = sequence?.turnEnd ?? null;
+    assert(sequence !== undefined && turnEnd !== null, `sequence ${id} is not between two turns`);
+    return { sequence, turnEnd };
+  }
+
+  #checkFits(id: number, tokensInCache: number): void {
+    const fits = tokensInCache <= this.options.contextTokensMax && this.#batcher.canEverHold(tokensInCache);
+    assert(fits, `sequence ${id} of ${tokensInCache} tokens does not fit the engine`);
   }
 
   #finish(sequence: Sequence, reason: FinishReason): void {

@@ -40,7 +40,7 @@ export class EngineResident {
     const { config, layout, options, store } = request;
     const wake = (): void => executor.wake();
     const engine = new WebGpuEngine(kernels, config, layout, options, cost, onUpdate, wake);
-    const hasWork = (): boolean => engine.version >= 0 && engine.sequenceCount > 0;
+    const hasWork = (): boolean => engine.version >= 0 && engine.sequenceCount > engine.parkedCount;
     this.engine = engine;
     this.queue = new ProgramQueue(job, 'engine', ENGINE_PRIORITY, () => engine.nextStep(), hasWork);
     this.#store = store === null ? null : WeightStore.attach(store);
@@ -81,7 +81,8 @@ export class EngineResident {
   /** Its caches leave the device, as far as `kv` wants it, before anybody else goes on. */
   makeRoom(kv: KvOnPreempt, onLeft: (counts: KvCounts) => void): void {
     const { engine, queue } = this;
-    if (this.#isGoing || !queue.hasWork) return;
+    // Parked caches leave too.
+    if (this.#isGoing || engine.version < 0 || engine.sequenceCount === 0) return;
     const end = this.parts.executor.leave(queue);
     const left = (): void => {
       end();

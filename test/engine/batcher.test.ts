@@ -54,7 +54,7 @@ class Story {
     const tokensMax = random.int(1, 40);
     const next = sequence(this.#nextId++, promptTokens, tokensMax, random.int(0, tokensMax - 1));
     const fits = blocksFor(promptTokens + tokensMax - 1) <= batcher.limits.kvBlocks;
-    this.#check(batcher.canEverHold(next) === fits, 'canEverHold is wrong');
+    this.#check(batcher.canEverHold(next.tokensInCacheMax) === fits, 'canEverHold is wrong');
     if (!fits) return;
     batcher.add(next);
     this.waiting.push(next);
@@ -100,9 +100,9 @@ class Story {
       const { id } = each.request;
       this.#check(!this.#serials.has(each.serial), 'a serial is used twice');
       this.#serials.add(each.serial);
-      const position = random.uniform() < 0.5 ? each.nextPosition : 0;
-      each.resumeAt(position);
-      this.#rowsPlanned.set(id, position);
+      if (random.uniform() < 0.5) each.loseCache();
+      each.resume();
+      this.#rowsPlanned.set(id, each.nextPosition);
     }
     this.checkOwnership();
   }

@@ -94,6 +94,25 @@ describe('KvSpill', () => {
     expect(device.gpu.bytesAllocated).toBe(before);
   });
 
+  it('brings back only its beginning when there are fewer blocks to return to', async () => {
+    const random = new Random(835);
+    const { kv, caches, words } = filled(random, config(random), 6);
+    await roundTrip(kv, [5, 0, 3, 1], [2, 4], 4 * BLOCK_TOKENS);
+    for (const [i, cache] of caches.entries()) {
+      const back = new Uint32Array(await readBuffer(device.gpu, cache));
+      const blockOf = (data: Uint32Array, index: number): Uint32Array =>
+        data.subarray((index * kv.blockBytes) / 4, ((index + 1) * kv.blockBytes) / 4);
+      for (const [to, from] of [
+        [2, 5],
+        [4, 0],
+      ] as const) {
+        expect(blockOf(back, to), `cache ${i}, block ${to}`).toEqual(blockOf(at(words, i), from));
+      }
+      for (const other of [0, 1, 3, 5]) expect(blockOf(back, other).every((word) => word === 0)).toBe(true);
+    }
+    kv.destroy();
+  });
+
   it('moves no more than the rows need, neighbours together, and at most half a MiB an op', async () => {
     const random = new Random(833);
     const shape = config(random, { layers: 3, kvHeads: 8, headDim: 128 });

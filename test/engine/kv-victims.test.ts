@@ -1,5 +1,11 @@
 import { describe, expect, it } from 'vitest';
-import { blocksMaxOf, chooseVictims, type Candidate } from '#src/engine/kv-victims.js';
+import {
+  blocksMaxOf,
+  chooseVictims,
+  type Candidate,
+  URGENCIES,
+  type Urgency,
+} from '#src/engine/kv-victims.js';
 import type { Prices } from '#src/engine/kv-costs.js';
 import { Random } from '#src/lib/prng.js';
 
@@ -12,8 +18,8 @@ interface Named extends Candidate {
   readonly name: string;
 }
 
-function named(name: string, blocks: number, rows: number): Named {
-  return { name, blocks, rows, bytes: rows * ROW_BYTES };
+function named(name: string, blocks: number, rows: number, urgency: Urgency = 2): Named {
+  return { name, urgency, blocks, rows, bytes: rows * ROW_BYTES };
 }
 
 function names(list: readonly Named[]): string {
@@ -91,6 +97,27 @@ describe('chooseVictims', () => {
     const leave = (blocksMax: number): string =>
       names(chooseVictims(equal, { kind: 'pressure', blocksMax }, 1e9, MOVING_IS_CHEAP).spilled);
     expect([leave(4), leave(2), leave(0)]).toEqual(['c', 'bc', 'abc']);
+  });
+
+  it('takes nothing from who is more urgent while the less urgent can make up for it', () => {
+    const mixed = [named('a', 4, 60), named('b', 2, 20, 0), named('c', 3, 40, 1), named('d', 1, 8, 0)];
+    const leave = (blocksMax: number): string =>
+      names(chooseVictims(mixed, { kind: 'pressure', blocksMax }, 1e9, MOVING_IS_CHEAP).spilled);
+    expect([9, 8, 7, 6, 4, 3, 0].map(leave)).toEqual(['d', 'b', 'bd', 'bcd', 'bcd', 'abcd', 'abcd']);
+    for (let seed = 1010; seed < 1060; seed++) {
+      const random = new Random(seed);
+      const candidates = Array.from({ length: random.int(1, 9) }, (_, i) =>
+        named(`${i}`, random.int(1, 6), random.int(1, 90), random.pick(URGENCIES)),
+      );
+      const kv = { kind: 'pressure', blocksMax: random.int(0, 20) } as const;
+      const { spilled, dropped } = chooseVictims(candidates, kv, 1e9, MOVING_IS_CHEAP);
+      const victims = new Set([...spilled, ...dropped]);
+      const label = `seed ${seed}`;
+      const most = Math.max(-1, ...[...victims].map(({ urgency }) => urgency));
+      const spared = candidates.filter((each) => !victims.has(each));
+      for (const each of spared) expect(each.urgency, label).toBeGreaterThanOrEqual(most);
+      expect(blocksOf(spared), label).toBeLessThanOrEqual(kv.blocksMax);
+    }
   });
 
   it('frees enough, with as few as can be and nobody in vain, and stays within the room on the host', () => {
