@@ -1116,4 +1116,149 @@ export const shaders = {
     "overrides": [],
     "preludes": []
   },
+  value_loss: {
+    "source": "// Each row's clipped value loss and its slope d(loss)/d(value), with the clip around the old value as in Schulman et\n// al., \"Proximal policy optimization algorithms\" (2017), for the policy:\n//   loss = weight · ½ max((v − R)², (v_clipped − R)²),  v_clipped = clamp(v, old − clip, old + clip)\n// Inside the clip range both squares are the same number and only the first is computed: rounding must not take a\n// row's gradient away. One thread a row.\nstruct Params {\n  row_start: u32, // the rows of this dispatch: row_start … row_end\n  row_end: u32,\n  clip: f32,\n}\n\nstruct ValueRow {\n  weight: f32,\n  wanted: f32,    // the return R\n  old_value: f32,\n  unused: f32,\n}\n\nstruct ValueMetrics {\n  loss: f32,\n  clipped: f32, // 1 where the clip removed the gradient\n}\n\nvar<immediate> params: Params;\n@group(0) @binding(0) var<storage, read> value_rows: array<ValueRow>;\n@group(0) @binding(1) var<storage, read> values: array<f32>;\n@group(0) @binding(2) var<storage, read_write> slopes: array<f32>;\n@group(0) @binding(3) var<storage, read_write> metrics: array<ValueMetrics>;\n\n@compute @workgroup_size(64)\nfn main(@builtin(global_invocation_id) id: vec3u) {\n  let row = params.row_start + id.x;\n  if (row >= params.row_end) {\n    return;\n  }\n  let target_row = value_rows[row];\n  let value = values[row];\n  var slope = value - target_row.wanted;\n  var square = slope * slope;\n  var clipped = 0.0;\n  let moved = value - target_row.old_value;\n  if (abs(moved) > params.clip) {\n    let bounded = target_row.old_value + clamp(moved, -params.clip, params.clip) - target_row.wanted;\n    if (bounded * bounded > square) {\n      square = bounded * bounded;\n      slope = 0.0;\n      clipped = 1.0;\n    }\n  }\n  slopes[row] = target_row.weight * slope;\n  metrics[row] = ValueMetrics(target_row.weight * 0.5 * square, clipped);\n}\n",
+    "bindings": [
+      {
+        "name": "value_rows",
+        "access": "read"
+      },
+      {
+        "name": "values",
+        "access": "read"
+      },
+      {
+        "name": "slopes",
+        "access": "read_write"
+      },
+      {
+        "name": "metrics",
+        "access": "read_write"
+      }
+    ],
+    "params": [
+      {
+        "name": "row_start",
+        "type": "u32"
+      },
+      {
+        "name": "row_end",
+        "type": "u32"
+      },
+      {
+        "name": "clip",
+        "type": "f32"
+      }
+    ],
+    "overrides": [],
+    "preludes": []
+  },
+  value_row: {
+    "source": "// Reductions among the LANES threads that share a row (8 or 64); 64 / LANES rows share a workgroup. Partial results\n// are combined in lane order, by eights and then the eights, so the result depends on the row alone. All threads of\n// the workgroup must call these. Afterwards lane_values still holds every thread's own value.\nconst ROWS_PER_GROUP = 64u / LANES;\nconst EIGHTS = LANES / 8u;\nvar<workgroup> lane_values: array<f32, 64>;\nvar<workgroup> eight_values: array<f32, 8>;\n\nfn lanes_sum(value: f32, thread: u32) -> f32 {\n  workgroupBarrier();\n  lane_values[thread] = value;\n  workgroupBarrier();\n  let first = thread / 8u * 8u;\n  var total = 0.0;\n  for (var lane = 0u; lane < 8u; lane++) {\n    total += lane_values[first + lane];\n  }\n  if (EIGHTS > 1u) {\n    if (thread % 8u == 0u) {\n      eight_values[thread / 8u] = total;\n    }\n    workgroupBarrier();\n    total = 0.0;\n    for (var eight = 0u; eight < EIGHTS; eight++) {\n      total += eight_values[eight];\n    }\n  }\n  return total;\n}\n\nfn lanes_max(value: f32, thread: u32) -> f32 {\n  workgroupBarrier();\n  lane_values[thread] = value;\n  workgroupBarrier();\n  let first = thread / 8u * 8u;\n  var largest = lane_values[first];\n  for (var lane = 1u; lane < 8u; lane++) {\n    largest = max(largest, lane_values[first + lane]);\n  }\n  if (EIGHTS > 1u) {\n    if (thread % 8u == 0u) {\n      eight_values[thread / 8u] = largest;\n    }\n    workgroupBarrier();\n    largest = eight_values[0];\n    for (var eight = 1u; eight < EIGHTS; eight++) {\n      largest = max(largest, eight_values[eight]);\n    }\n  }\n  return largest;\n}\n\n// values[row] = x[row] · w + bias, one number a row. LANES threads share a row, so the order of its sum depends on the\n// row's length alone.\n//!prelude LANES: u32\n//!use lanes\nstruct Params {\n  hidden: u32,\n  row_start: u32, // the rows of this dispatch: row_start … row_end\n  row_end: u32,\n}\n\nvar<immediate> params: Params;\n@group(0) @binding(0) var<storage, read> x: array<f32>;\n@group(0) @binding(1) var<storage, read> w: array<f32>;\n@group(0) @binding(2) var<storage, read> bias: array<f32>;\n@group(0) @binding(3) var<storage, read_write> values: array<f32>;\n\n@compute @workgroup_size(64)\nfn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {\n  let wanted = params.row_start + group.x * ROWS_PER_GROUP + thread / LANES;\n  let row = min(wanted, params.row_end - 1u);\n  let lane = thread % LANES;\n  var sum = 0.0;\n  for (var i = lane; i < params.hidden; i += LANES) {\n    sum = fma(x[row * params.hidden + i], w[i], sum);\n  }\n  let total = lanes_sum(sum, thread);\n  if (wanted < params.row_end && lane == 0u) {\n    values[row] = total + bias[0];\n  }\n}\n",
+    "bindings": [
+      {
+        "name": "x",
+        "access": "read"
+      },
+      {
+        "name": "w",
+        "access": "read"
+      },
+      {
+        "name": "bias",
+        "access": "read"
+      },
+      {
+        "name": "values",
+        "access": "read_write"
+      }
+    ],
+    "params": [
+      {
+        "name": "hidden",
+        "type": "u32"
+      },
+      {
+        "name": "row_start",
+        "type": "u32"
+      },
+      {
+        "name": "row_end",
+        "type": "u32"
+      }
+    ],
+    "overrides": [],
+    "preludes": [
+      {
+        "name": "LANES",
+        "type": "u32"
+      }
+    ]
+  },
+  value_row_grad: {
+    "source": "// Gradient of value_row with respect to its input: dx[row, i] = slopes[row] · w[i].\nstruct Params {\n  hidden: u32,\n  row_start: u32, // first row of this dispatch\n}\n\nvar<immediate> params: Params;\n@group(0) @binding(0) var<storage, read> slopes: array<f32>;\n@group(0) @binding(1) var<storage, read> w: array<f32>;\n@group(0) @binding(2) var<storage, read_write> dx: array<f32>;\n\n@compute @workgroup_size(64)\nfn main(@builtin(global_invocation_id) id: vec3u) {\n  if (id.x >= params.hidden) {\n    return;\n  }\n  let row = params.row_start + id.y;\n  dx[row * params.hidden + id.x] = slopes[row] * w[id.x];\n}\n",
+    "bindings": [
+      {
+        "name": "slopes",
+        "access": "read"
+      },
+      {
+        "name": "w",
+        "access": "read"
+      },
+      {
+        "name": "dx",
+        "access": "read_write"
+      }
+    ],
+    "params": [
+      {
+        "name": "hidden",
+        "type": "u32"
+      },
+      {
+        "name": "row_start",
+        "type": "u32"
+      }
+    ],
+    "overrides": [],
+    "preludes": []
+  },
+  value_weight_grad: {
+    "source": "// Gradient of value_row with respect to its weight and bias, added to what is there: dw[i] += Σ_row slopes · x[row, i]\n// and dbias += Σ_row slopes. One thread a column, rows in order; the column past the last is the bias.\nstruct Params {\n  rows: u32,\n  hidden: u32,\n  column_start: u32, // first column of this dispatch\n}\n\nvar<immediate> params: Params;\n@group(0) @binding(0) var<storage, read> x: array<f32>;\n@group(0) @binding(1) var<storage, read> slopes: array<f32>;\n@group(0) @binding(2) var<storage, read_write> dw: array<f32>;\n@group(0) @binding(3) var<storage, read_write> dbias: array<f32>;\n\n@compute @workgroup_size(64)\nfn main(@builtin(global_invocation_id) id: vec3u) {\n  let column = params.column_start + id.x;\n  if (column > params.hidden) {\n    return;\n  }\n  var sum = 0.0;\n  if (column == params.hidden) {\n    for (var row = 0u; row < params.rows; row++) {\n      sum += slopes[row];\n    }\n    dbias[0] += sum;\n    return;\n  }\n  for (var row = 0u; row < params.rows; row++) {\n    sum = fma(slopes[row], x[row * params.hidden + column], sum);\n  }\n  dw[column] += sum;\n}\n",
+    "bindings": [
+      {
+        "name": "x",
+        "access": "read"
+      },
+      {
+        "name": "slopes",
+        "access": "read"
+      },
+      {
+        "name": "dw",
+        "access": "read_write"
+      },
+      {
+        "name": "dbias",
+        "access": "read_write"
+      }
+    ],
+    "params": [
+      {
+        "name": "rows",
+        "type": "u32"
+      },
+      {
+        "name": "hidden",
+        "type": "u32"
+      },
+      {
+        "name": "column_start",
+        "type": "u32"
+      }
+    ],
+    "overrides": [],
+    "preludes": []
+  },
 } as const;

@@ -5,24 +5,36 @@ import { UserError } from '../lib/errors.js';
 /** The model's own distribution: temperature 1, no filters. */
 export const RAW_SAMPLING: SamplingParams = { temperature: 1, topK: 0, topP: 1, minP: 0 };
 
-/** A sequence whose tokens are to be scored. */
-export interface ScoreSequence {
+/** A sequence of which some positions count: all that packing and the layers know of one. */
+export interface WeightedSequence {
   /** Prompt and completion. */
   readonly tokens: ArrayLike<number>;
   /** As long as `tokens`: weights[t] belongs to predicting tokens[t + 1] at position t. 0 leaves it out; the last is 0. */
   readonly weights: Float32Array;
+}
+
+/** A sequence whose tokens are to be scored. */
+export interface ScoreSequence extends WeightedSequence {
   /** The distribution its completion was drawn from. */
   readonly sampling: SamplingParams;
 }
 
 /** A sequence to train on; the lists of log-probabilities are aligned as `weights`, and not read where that is 0. */
 export interface TrainSequence extends ScoreSequence {
-  /** How much better than its group this rollout did. */
-  readonly advantage: number;
+  /** How much better than its group this rollout did; or, aligned as `weights`, than expected at each token. */
+  readonly advantage: number | Float32Array;
   /** Under the policy that generated it. */
   readonly oldLogprobs: Float32Array;
   /** Under the reference policy; null where the loss has no KL term. */
   readonly refLogprobs: Float32Array | null;
+}
+
+/** A sequence to fit values to; both lists are aligned as `weights`, and not read where that is 0. */
+export interface ValueSequence extends WeightedSequence {
+  /** What the value at each position should have been. */
+  readonly returns: Float32Array;
+  /** The critic's values when the batch was made: the clip is around them. */
+  readonly oldValues: Float32Array;
 }
 
 /** A sequence for supervised cross-entropy. */
@@ -73,7 +85,7 @@ interface Bin {
  * @throws UserError when a sequence alone has more than `rowsMax` rows.
  */
 export function packMicroBatches(
-  batch: readonly ScoreSequence[],
+  batch: readonly WeightedSequence[],
   rowsMax: number,
   slotsMax: number,
 ): MicroBatch[] {
@@ -98,7 +110,7 @@ export function packMicroBatches(
   return bins;
 }
 
-function weightedPositions({ weights }: ScoreSequence): number[] {
+function weightedPositions({ weights }: WeightedSequence): number[] {
   const positions: number[] = [];
   weights.forEach((weight, position) => {
     if (weight !== 0) positions.push(position);
@@ -106,7 +118,7 @@ function weightedPositions({ weights }: ScoreSequence): number[] {
   return positions;
 }
 
-function checkSequence({ tokens, weights }: ScoreSequence, index: number): void {
+function checkSequence({ tokens, weights }: WeightedSequence, index: number): void {
   assert(tokens.length > 0, `sequence ${index} is empty`);
   assert(
     weights.length === tokens.length,

@@ -1,9 +1,8 @@
 import type { Gpu } from '../gpu/device.js';
 import type { WriteOp } from '../gpu/ops.js';
 import { blocksFor } from '../kernels/kv-cache.js';
-import { filtersOf, SAMPLE_ROW_WORDS, SAMPLING_WORDS, writeSampling } from '../kernels/output-head.js';
 import { assert, at } from '../lib/assert.js';
-import { headRows, type MicroBatch, type ScoreSequence } from './batch.js';
+import { headRows, type MicroBatch, type WeightedSequence } from './batch.js';
 import { PackedTables } from './packed-tables.js';
 
 const ROW_WORDS = 4;
@@ -17,9 +16,9 @@ export interface TableLimits {
   readonly blocksPerSlot: number;
 }
 
-type Name = 'rows' | 'blockTable' | 'rowIndex' | 'sampleRows' | 'sampling';
+type Name = 'rows' | 'blockTable' | 'rowIndex';
 
-/** What the forward pass and the output head read of a micro-batch; the engine's tables have the same shapes. */
+/** What the layers, and any head's norm, read of a micro-batch; the engine's tables have the same shapes. */
 export class ForwardTables extends PackedTables<Name> {
   constructor(
     gpu: Gpu,
@@ -31,65 +30,40 @@ export class ForwardTables extends PackedTables<Name> {
       rows: rowsMax * ROW_WORDS,
       blockTable: slotsMax * blocksPerSlot,
       rowIndex: rowsMax,
-      sampleRows: rowsMax * SAMPLE_ROW_WORDS,
-      sampling: slotsMax * SAMPLING_WORDS,
     });
   }
 
-  /** The tables of a micro-batch as host writes, and the filters its rows use (see `filtersOf`). */
-  fill(
-    batch: readonly ScoreSequence[],
-    microBatch: MicroBatch,
-  ): { writes: Iterable<WriteOp>; filters: number } {
+  /** The tables of a micro-batch as host writes. */
+  fill(batch: readonly WeightedSequence[], microBatch: MicroBatch): Iterable<WriteOp> {
     const { writes, table } = this.blank();
-    const filters = this.#fillSlots(batch, microBatch, table('blockTable'), table('sampling'));
+    this.#fillBlocks(microBatch, table('blockTable'));
     this.#fillRows(batch, microBatch, table('rows'));
-    const rowIndex = table('rowIndex');
-    const sampleRows = table('sampleRows');
-    let headRow = 0;
-    for (const { slot, sequence, position, row } of headRows(microBatch)) {
-      const target = this.#token(batch, sequence, position + 1);
-      rowIndex[headRow] = row;
-      sampleRows.set([slot, position + 1, target, 0], headRow * SAMPLE_ROW_WORDS);
-      headRow++;
-    }
-    return { writes, filters };
+    table('rowIndex').set(Array.from(headRows(microBatch), ({ row }) => row));
+    return writes;
   }
 
   /** Blocks are handed out in order: what the cache held before is of no use to a new micro-batch. */
-  #fillSlots(
-    batch: readonly ScoreSequence[],
-    { sequences }: MicroBatch,
-    blockTable: Uint32Array,
-    sampling: Uint32Array,
-  ): number {
-    let filters = 0;
+  #fillBlocks({ sequences }: MicroBatch, blockTable: Uint32Array): void {
     let nextBlock = 0;
-    for (const [slot, { index, rows }] of sequences.entries()) {
+    for (const [slot, { rows }] of sequences.entries()) {
       const first = slot * this.limits.blocksPerSlot;
       for (let block = 0; block < blocksFor(rows); block++) blockTable[first + block] = nextBlock++;
-      const params = at(batch, index).sampling;
-      writeSampling(sampling, slot, params, [0, 0], { start: 0, count: 0 });
-      filters |= filtersOf(params, this.vocabSize);
     }
-    return filters;
   }
 
-  #fillRows(batch: readonly ScoreSequence[], { sequences }: MicroBatch, table: Uint32Array): void {
+  #fillRows(batch: readonly WeightedSequence[], { sequences }: MicroBatch, table: Uint32Array): void {
     for (const [slot, { index, firstRow, rows }] of sequences.entries()) {
       for (let position = 0; position < rows; position++) {
-        const token = this.#token(batch, index, position);
+        const token = knownToken(at(batch, index), position, this.vocabSize);
         table.set([slot, position, token, 0], (firstRow + position) * ROW_WORDS);
       }
     }
   }
+}
 
-  #token(batch: readonly ScoreSequence[], sequence: number, position: number): number {
-    const token = at(at(batch, sequence).tokens, position);
-    assert(
-      Number.isInteger(token) && token >= 0 && token < this.vocabSize,
-      `token ${token} of ${this.vocabSize}`,
-    );
-    return token;
-  }
+/** The token at a position; one that the vocabulary does not have is a bug. */
+export function knownToken({ tokens }: WeightedSequence, position: number, vocabSize: number): number {
+  const token = at(tokens, position);
+  assert(Number.isInteger(token) && token >= 0 && token < vocabSize, `token ${token} of ${vocabSize}`);
+  return token;
 }

@@ -3,21 +3,17 @@ import type { DispatchOp, Op } from '../gpu/ops.js';
 import type { Bound, Kernels } from '../kernels/kernels.js';
 import { groups, inPieces, Matmul, MatmulTn, type Splitter } from '../kernels/launch.js';
 import type { OutputHead } from '../kernels/output-head.js';
-import { clearChunks } from '../kernels/transfers.js';
-import { lanesFor, normRows } from '../kernels/transformer.js';
-import type { WeightBuffers } from '../kernels/weight-buffers.js';
 import type { ModelConfig } from '../model/config.js';
-import type { BackwardScratch } from './backward-scratch.js';
 import type { MicroBatch } from './batch.js';
-import type { LossTables } from './loss-tables.js';
-import { embedRowsGrad, normGrad, type NormGrad } from './row-grads.js';
+import { FinalNormGrad, type FinalNormParts } from './final-norm-grad.js';
 
 /** 32-bit words of a row's loss metrics: (loss · weight, ratio, clipped, kl), as policy_gradient.wgsl writes them. */
 export const LOSS_METRICS_WORDS = 4;
 
 /**
  * What is minimised, summed over the tokens with their weights.
- * - `grpo`: the clipped policy gradient with GRPO's KL term; the ratio is clipped to [1 − clipLow, 1 + clipHigh].
+ * - `grpo`: the clipped policy gradient with GRPO's KL term; the ratio is clipped to [1 − clipLow, 1 + clipHigh]. With
+ *   an advantage for each token and no KL term it is PPO's (Schulman et al., 2017).
  * - `crossEntropy`: −log-probability, under each sequence's own sampling parameters.
  */
 export type Objective =
@@ -30,14 +26,8 @@ export type Objective =
     }
   | { readonly algorithm: 'crossEntropy' };
 
-export interface LossHeadParts {
-  readonly weights: WeightBuffers;
-  readonly gradients: WeightBuffers;
+export interface LossHeadParts extends FinalNormParts {
   readonly head: OutputHead;
-  /** Residual stream after the last layer. */
-  readonly stream: GPUBuffer;
-  readonly tables: LossTables;
-  readonly scratch: BackwardScratch;
 }
 
 /**
@@ -49,25 +39,20 @@ export class LossHead {
   /** One entry a head row; see LOSS_METRICS_WORDS. */
   readonly metrics: GPUBuffer;
   readonly #gpu: Gpu;
-  readonly #scale: GPUBuffer;
   readonly #losses: Record<Objective['algorithm'], Bound<'policy_gradient'>>;
   readonly #toNormed: Matmul;
   readonly #toWeight: MatmulTn;
-  readonly #scatter: Bound<'embed_rows_grad'>;
-  readonly #scales: Bound<'rmsnorm_row'>;
-  readonly #norm: NormGrad;
+  readonly #finalNorm: FinalNormGrad;
 
   constructor(
     kernels: Kernels,
     private readonly config: ModelConfig,
     private readonly parts: LossHeadParts,
   ) {
-    const { weights, gradients, head, stream, tables, scratch } = parts;
+    const { weights, gradients, head, tables, scratch } = parts;
     const { logits, sampled, stats, normed, rowsMax } = head.activations;
-    const lanes = { LANES: lanesFor(config.hiddenSize) };
     this.#gpu = kernels.gpu;
     this.metrics = this.#gpu.createStorage('loss metrics', rowsMax * LOSS_METRICS_WORDS * 4);
-    this.#scale = this.#gpu.createStorage('loss final scale', rowsMax * 4);
     const loss = (crossEntropy: 0 | 1): Bound<'policy_gradient'> =>
       kernels.bind(
         'policy_gradient',
@@ -82,35 +67,7 @@ export class LossHead {
       y: scratch.dNormed,
     });
     this.#toWeight = new MatmulTn(kernels, { x: logits, g: normed, y: gradients.slice(table) });
-    this.#scatter = kernels.bind(
-      'embed_rows_grad',
-      { overrides: {}, prelude: {} },
-      {
-        segments: tables.slice('scatter'),
-        row_order: tables.slice('headOrder'),
-        dx: scratch.dNormed,
-        dembedding: scratch.middleFlow,
-      },
-    );
-    const gain = weights.slice('finalNorm');
-    this.#scales = kernels.bind(
-      'rmsnorm_row',
-      { overrides: { GATHER: 0 }, prelude: lanes },
-      { x: stream, gain, row_index: tables.slice('headOrder'), y: scratch.flow, scale: this.#scale },
-    );
-    const dy = scratch.middleFlow;
-    this.#norm = {
-      toGain: kernels.bind(
-        'rmsnorm_gain_grad',
-        { overrides: {}, prelude: {} },
-        { x: stream, scale: this.#scale, dy, dgain: gradients.slice('finalNorm') },
-      ),
-      toInput: kernels.bind(
-        'rmsnorm_row_grad',
-        { overrides: { HAS_PASSING: 0 }, prelude: lanes },
-        { x: stream, gain, scale: this.#scale, dy, passing: stream, dx: scratch.flow },
-      ),
-    };
+    this.#finalNorm = new FinalNormGrad(kernels, config, parts);
   }
 
   *run(
@@ -128,11 +85,12 @@ export class LossHead {
       yield* this.#toWeight.run({ rows: count, inner: vocabulary, columns: hidden, gStart: start }, split);
       yield* this.#toNormed.run({ rows: count, inner: vocabulary, columns: hidden, yStart: start }, split);
     }
-    yield* this.#normGrad(microBatch, split);
+    yield* this.#finalNorm.run(microBatch, split);
   }
 
   destroy(): void {
-    for (const buffer of [this.metrics, this.#scale]) this.#gpu.destroyBuffer(buffer);
+    this.#gpu.destroyBuffer(this.metrics);
+    this.#finalNorm.destroy();
   }
 
   #loss(
@@ -156,17 +114,5 @@ export class LossHead {
       },
       grid: [groups(vocabulary), rows, 1],
     }));
-  }
-
-  /**
-   * Back through the final norm. The head normed only the rows that need logits: their gradients go to their places
-   * among all rows, the other rows get zeros, and the norm's factors are made once more, for all rows.
-   */
-  *#normGrad({ rows, headRows }: MicroBatch, split: Splitter): Generator<Op, void, void> {
-    const { hiddenSize: hidden } = this.config;
-    yield* clearChunks(this.parts.scratch.middleFlow, rows * hidden * 4);
-    yield* embedRowsGrad(this.#scatter, { segments: headRows, rows: headRows, hidden }, split);
-    yield* normRows(this.#scales, rows, this.config, split);
-    yield* normGrad(this.#norm, rows, hidden, split);
   }
 }

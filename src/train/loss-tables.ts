@@ -1,7 +1,13 @@
 import type { Gpu } from '../gpu/device.js';
 import type { WriteOp } from '../gpu/ops.js';
 import { assert, at } from '../lib/assert.js';
-import { headRows, type MicroBatch, type TrainSequence } from './batch.js';
+import {
+  headRows,
+  type MicroBatch,
+  type TrainSequence,
+  type ValueSequence,
+  type WeightedSequence,
+} from './batch.js';
 import { PackedTables } from './packed-tables.js';
 
 const LOSS_ROW_WORDS = 4;
@@ -9,13 +15,24 @@ const SEGMENT_WORDS = 4;
 
 type Name = 'lossRows' | 'scatter' | 'headOrder' | 'tokenSegments' | 'tokenOrder';
 
+/** The tables on the device, whatever kind of sequence fills them. */
+export type LossTableSlices = Pick<PackedTables<Name>, 'slice'>;
+
+/** What the loss of one position reads: LOSS_ROW_WORDS numbers. */
+type LossNumbers = readonly [number, number, number, number];
+export type LossRow<S extends WeightedSequence> = (sequence: S, position: number) => LossNumbers;
+
 /**
  * What loss and backward pass read of a micro-batch beside the forward tables: targets of the loss, and two lists of
  * segments for `embed_rows_grad`, one that puts head rows back in their places among all rows, one that gathers the
  * rows of each token.
  */
-export class LossTables extends PackedTables<Name> {
-  constructor(gpu: Gpu, rowsMax: number) {
+export class LossTables<S extends WeightedSequence> extends PackedTables<Name> {
+  constructor(
+    gpu: Gpu,
+    rowsMax: number,
+    private readonly lossRow: LossRow<S>,
+  ) {
     super(gpu, 'trainer loss tables', {
       lossRows: rowsMax * LOSS_ROW_WORDS,
       scatter: rowsMax * SEGMENT_WORDS,
@@ -26,17 +43,16 @@ export class LossTables extends PackedTables<Name> {
   }
 
   /** The tables of a micro-batch as host writes, and how many different tokens its rows have. */
-  fill(
-    batch: readonly TrainSequence[],
-    microBatch: MicroBatch,
-  ): { writes: Iterable<WriteOp>; tokenSegments: number } {
+  fill(batch: readonly S[], microBatch: MicroBatch): { writes: Iterable<WriteOp>; tokenSegments: number } {
     const { writes, table } = this.blank();
     const lossRows = new Float32Array(table('lossRows').buffer, table('lossRows').byteOffset);
     const scatter = table('scatter');
     const headOrder = table('headOrder');
     let headRow = 0;
     for (const { sequence, position, row } of headRows(microBatch)) {
-      lossRows.set(lossRow(at(batch, sequence), position), headRow * LOSS_ROW_WORDS);
+      const numbers = this.lossRow(at(batch, sequence), position);
+      assert(numbers.every(Number.isFinite), `a loss row of ${numbers.join(', ')}`);
+      lossRows.set(numbers, headRow * LOSS_ROW_WORDS);
       scatter.set([row, headRow, headRow + 1, 0], headRow * SEGMENT_WORDS);
       headOrder[headRow] = headRow;
       headRow++;
@@ -50,20 +66,25 @@ export class LossTables extends PackedTables<Name> {
   }
 }
 
-function lossRow(sequence: TrainSequence, position: number): number[] {
+/** As policy_gradient.wgsl reads it. */
+export function policyLossRow(sequence: TrainSequence, position: number): LossNumbers {
   const { weights, advantage, oldLogprobs, refLogprobs } = sequence;
-  const numbers = [
+  return [
     at(weights, position),
-    advantage,
+    typeof advantage === 'number' ? advantage : at(advantage, position),
     at(oldLogprobs, position),
     refLogprobs === null ? 0 : at(refLogprobs, position),
   ];
-  assert(numbers.every(Number.isFinite), `a loss row of ${numbers.join(', ')}`);
-  return numbers;
+}
+
+/** As value_loss.wgsl reads it. */
+export function valueLossRow(sequence: ValueSequence, position: number): LossNumbers {
+  const { weights, returns, oldValues } = sequence;
+  return [at(weights, position), at(returns, position), at(oldValues, position), 0];
 }
 
 /** The token of each row. */
-function rowTokens(batch: readonly TrainSequence[], { sequences }: MicroBatch): number[] {
+function rowTokens(batch: readonly WeightedSequence[], { sequences }: MicroBatch): number[] {
   return sequences.flatMap(({ index, rows }) => {
     const { tokens } = at(batch, index);
     return Array.from({ length: rows }, (_, position) => at(tokens, position));

@@ -76,10 +76,6 @@ export class ResultLayout {
     yield copyOp(from.metrics, staging, this.#metricsOffset + firstRow * METRICS_BYTES, rows * METRICS_BYTES);
   }
 
-  copyClip(staging: GPUBuffer, clip: GPUBuffer): CopyOp {
-    return copyOp(clip, staging, this.#clipOffset, CLIP_BYTES);
-  }
-
   /** Log-probabilities of each sequence of the batch, aligned as its weights. */
   readLogprobs(batch: readonly ScoreSequence[], bytes: ArrayBuffer): Float32Array<ArrayBuffer>[] {
     const words = new Uint32Array(bytes, 0, this.headRows * SAMPLED_WORDS);
@@ -149,6 +145,7 @@ export class ResultLayout {
   }
 }
 
-function copyOp(source: GPUBuffer, target: GPUBuffer, targetOffset: number, bytes: number): CopyOp {
+/** From the start of one buffer into another. */
+export function copyOp(source: GPUBuffer, target: GPUBuffer, targetOffset: number, bytes: number): CopyOp {
   return { kind: 'copy', source, sourceOffset: 0, target, targetOffset, bytes };
 }

@@ -1,4 +1,5 @@
-import type { TrainSequence } from './batch.js';
+import type { TrainSequence, ValueSequence } from './batch.js';
+import type { CriticStepOptions } from './critic.js';
 import type { StepOptions } from './trainer.js';
 
 /** Long enough that every kernel has something to do, short enough to be over at once. */
@@ -25,3 +26,16 @@ export const WARM_UP_STEP: StepOptions = {
   objective: { algorithm: 'grpo', clipLow: 0.2, clipHigh: 0.2, klCoefficient: 0 },
   learningRate: 0,
 };
+
+/** The same for a critic. */
+export function warmUpValues(tokensMax: number): ValueSequence[] {
+  return warmUpBatch(tokensMax).map(({ tokens, weights }) => ({
+    tokens,
+    weights,
+    returns: new Float32Array(tokens.length),
+    oldValues: new Float32Array(tokens.length),
+  }));
+}
+
+/** Changes nothing that counts. */
+export const WARM_UP_CRITIC_STEP: CriticStepOptions = { clip: 0.2, learningRate: 0 };

@@ -41,6 +41,10 @@ const VARIANTS: { readonly [N in ShaderName]: readonly Variant<N>[] } = {
   silu_gate: PLAIN,
   silu_gate_grad: PLAIN,
   sum_squares: PLAIN,
+  value_loss: PLAIN,
+  value_row: LANES.map((prelude) => ({ overrides: {}, prelude })),
+  value_row_grad: PLAIN,
+  value_weight_grad: PLAIN,
 };
 
 /** What every WebGPU adapter has, so that no adapter is turned away for its number of bindings. */

@@ -9,15 +9,20 @@ import { laneRows } from '#src/kernels/transformer.js';
 import { assert, at } from '#src/lib/assert.js';
 import { Random } from '#src/lib/prng.js';
 import type { ModelConfig } from '#src/model/config.js';
+import type { Critic } from '#src/train/critic.js';
+import type { CriticResult } from '#src/train/critic-results.js';
+import type { Job } from '#src/train/jobs.js';
 import type { Objective } from '#src/train/loss-head.js';
 import type { TrainResult } from '#src/train/results.js';
+import type { Trainer } from '#src/train/trainer.js';
 import { expectSameOutcomes, randomRequests, TestEngine, type Outcomes } from '../engine/fixtures.js';
 import { expectSameBits, pieces } from '../helpers/arrays.js';
 import { readF32, useGpu } from '../helpers/gpu.js';
+import { makeCritic, randomCritic, valueRollouts } from './critic-fixtures.js';
 import { makeTrainer, randomModel, randomRollouts, type Model } from './fixtures.js';
 
-// Whatever a launcher dispatches, it cuts when it is asked to: nothing of a generation step or a training step is one
-// piece that a lane would have to sit through. And cutting never changes a bit.
+// Whatever a launcher dispatches, it cuts when it is asked to: nothing of a generation step, a training step or a critic's is
+// one piece that a lane would have to sit through. And cutting never changes a bit.
 
 const device = useGpu();
 
@@ -71,6 +76,11 @@ const UNIT_WORK: Readonly<Record<ShaderName, number>> = {
   silu_gate: CONFIG.intermediateSize,
   silu_gate_grad: CONFIG.intermediateSize,
   sum_squares: 64,
+  value_loss: THREADS,
+  value_row: laneRows(CONFIG.hiddenSize) * CONFIG.hiddenSize,
+  value_row_grad: CONFIG.hiddenSize,
+  // The rows are what is summed over.
+  value_weight_grad: THREADS * ROWS_MAX,
 };
 const NOT_CUT: ReadonlySet<ShaderName> = new Set(['clip_scale']);
 
@@ -94,8 +104,8 @@ class Account {
   }
 }
 
-interface Trained {
-  readonly result: TrainResult;
+interface Trained<T> {
+  readonly result: T;
   /** Weights, gradients and moments. */
   readonly state: readonly Float32Array<ArrayBuffer>[];
   readonly account: Account;
@@ -104,6 +114,12 @@ interface Trained {
 const random = new Random(41);
 const model: Model = randomModel(CONFIG, random, 2 ** 18);
 const batch = randomRollouts(random, model, LENGTHS);
+const criticModel = randomCritic(CONFIG, random.fork('critic'), 2 ** 18);
+// Every position but the last: more head rows in a micro-batch than a workgroup has threads.
+const valueBatch = valueRollouts(random.fork('values'), criticModel, LENGTHS).map((sequence) => ({
+  ...sequence,
+  weights: sequence.weights.map((_, t) => (t + 1 < sequence.tokens.length ? 0.01 : 0)),
+}));
 const requests = [110, 17, 3].flatMap((promptTokens, index) =>
   randomRequests(random.fork(index), model, 8).map((request, i) => ({
     ...request,
@@ -113,17 +129,26 @@ const requests = [110, 17, 3].flatMap((promptTokens, index) =>
   })),
 );
 
-async function train(split: Splitter, objective: Objective): Promise<Trained> {
+async function train(split: Splitter, objective: Objective): Promise<Trained<TrainResult>> {
+  const trainer = await makeTrainer(device, model, { rowsMax: ROWS_MAX });
+  return trained(trainer, trainer.step(batch, split, { objective, learningRate: 1e-2 }));
+}
+
+async function trainCritic(split: Splitter): Promise<Trained<CriticResult>> {
+  const critic = await makeCritic(device, criticModel, { rowsMax: ROWS_MAX });
+  return trained(critic, critic.step(valueBatch, split, { clip: 0.2, learningRate: 1e-2 }));
+}
+
+/** Runs the step, and says what it left behind. */
+async function trained<T>(learner: Trainer | Critic, job: Job<T>): Promise<Trained<T>> {
   const { gpu } = device;
   const account = new Account();
-  const trainer = await makeTrainer(device, model, { rowsMax: ROWS_MAX });
-  const job = trainer.step(batch, split, { objective, learningRate: 1e-2 });
   await runProgram(gpu, account.count(job.program));
   const result = await job.result;
-  const sets = [trainer.weights, trainer.gradients, ...trainer.optimizer.moments];
+  const sets = [learner.weights, learner.gradients, ...learner.optimizer.moments];
   const buckets = sets.flatMap((set) => set.buckets);
   const state = await Promise.all(buckets.map((bucket) => readF32(gpu, bucket)));
-  trainer.destroy();
+  learner.destroy();
   return { result, state, account };
 }
 
@@ -147,7 +172,7 @@ async function generate(split: Splitter): Promise<{ outcomes: Outcomes; account:
   return { outcomes: engine.outcomes, account };
 }
 
-function expectSameTraining(actual: Trained, expected: Trained, label: string): void {
+function expectSameTraining<T>(actual: Trained<T>, expected: Trained<T>, label: string): void {
   actual.state.forEach((bucket, i) => expectSameBits(bucket, at(expected.state, i), `${label}: bucket ${i}`));
   expect(actual.result, label).toEqual(expected.result);
 }
@@ -158,11 +183,13 @@ function randomPieces(seed: number): Splitter {
   return { pieces: () => stream.pick([1, 2, 3, stream.int(4, 40), 65_536, Infinity]) };
 }
 
-let trained: readonly Trained[];
+let uncutTraining: readonly Trained<TrainResult>[];
+let uncutCritic: Trained<CriticResult>;
 let generated: Awaited<ReturnType<typeof generate>>;
 
 beforeAll(async () => {
-  trained = [await train(whole, at(OBJECTIVES, 0)), await train(whole, at(OBJECTIVES, 1))];
+  uncutTraining = [await train(whole, at(OBJECTIVES, 0)), await train(whole, at(OBJECTIVES, 1))];
+  uncutCritic = await trainCritic(whole);
   generated = await generate(whole);
 });
 
@@ -172,17 +199,26 @@ const SPLITTERS: readonly (readonly [string, () => Splitter])[] = [
   ...[1, 2, 3].map((seed) => [`random pieces, seed ${seed}`, () => randomPieces(seed)] as const),
 ];
 
-it.each(SPLITTERS)('training steps and generation give the same bits in %s', async (label, split) => {
-  for (const [i, objective] of OBJECTIVES.entries()) {
-    expectSameTraining(await train(split(), objective), at(trained, i), `${objective.algorithm} in ${label}`);
-  }
-  const { outcomes } = await generate(split());
-  expectSameOutcomes(outcomes, generated.outcomes, requests, `generation in ${label}`);
-});
+it.each(SPLITTERS)(
+  'training steps, of a critic too, and generation give the same bits in %s',
+  async (label, split) => {
+    for (const [i, objective] of OBJECTIVES.entries()) {
+      expectSameTraining(
+        await train(split(), objective),
+        at(uncutTraining, i),
+        `${objective.algorithm} in ${label}`,
+      );
+    }
+    expectSameTraining(await trainCritic(split()), uncutCritic, `a critic's step in ${label}`);
+    const { outcomes } = await generate(split());
+    expectSameOutcomes(outcomes, generated.outcomes, requests, `generation in ${label}`);
+  },
+);
 
 it('every kernel is cut, down to its unit, and nothing is left out or done twice', async () => {
-  const cutUp = [await train(pieces(Infinity), at(OBJECTIVES, 0)), await generate(pieces(Infinity))];
-  const uncut = [at(trained, 0), generated];
+  const most = pieces(Infinity);
+  const cutUp = [await train(most, at(OBJECTIVES, 0)), await trainCritic(most), await generate(most)];
+  const uncut = [at(uncutTraining, 0), uncutCritic, generated];
   const seen = new Set<string>();
   for (const [i, { account }] of cutUp.entries()) {
     const once = at(uncut, i).account;

@@ -17,7 +17,7 @@ import type * as oracle from '../oracle/trainer.js';
 import { forward } from '../oracle/transformer.js';
 
 /** Small enough that the parameters of the tiny models spread over several buckets. */
-const BUCKET_BYTES = 2560;
+export const BUCKET_BYTES = 2560;
 
 export const ADAMW: AdamwOptions = {
   beta1: 0.9,
@@ -118,7 +118,7 @@ export function randomRollout(
   model: Pick<Model, 'config' | 'params'>,
   length: number,
   sampling: SamplingParams,
-): TrainSequence & { readonly tokens: number[] } {
+): TrainSequence & { readonly tokens: number[]; readonly advantage: number } {
   const tokens = randomTokens(random, length, model.config.vocabSize);
   const logprobs = oracleLogprobs(model, tokens, sampling);
   return {
