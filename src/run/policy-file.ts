@@ -5,7 +5,7 @@ import { z } from 'zod';
 import { errorText, UserError } from '../lib/errors.js';
 import { cannotRead, oneLine, systemCode } from '../model/files.js';
 import type { Policy, PolicyDefinition } from '../scheduler/plan.js';
-import { answerOf } from './policy-answer.js';
+import { guarded } from './policy-guard.js';
 import { javascriptOf } from './policy-transpile.js';
 
 const EXTENSIONS = ['.ts', '.js', '.mjs'];
@@ -19,8 +19,8 @@ export function isPolicyPath(name: string): boolean {
  * Loads a policy of the user's own: a module whose default export is a `PolicyDefinition` or a bare `Policy`. In a
  * `.ts` file the types are left out and not checked; imports of 'offbeat' and 'zod' are this package's own.
  *
- * The policies it creates throw on an answer that is no plan at all, so that the scheduler takes it as a broken
- * invariant (0) and goes on; what a plan says is for the scheduler's checks.
+ * The policies it creates are guarded: one that throws, answers with no plan or reaches into the snapshot breaks
+ * invariant 0, and the run goes on.
  *
  * @param path relative paths begin at the current folder
  * @throws UserError when there is no such file, it cannot be loaded, or what it exports is no policy.
@@ -35,7 +35,7 @@ export async function loadPolicy(path: string): Promise<PolicyDefinition> {
   const fault = faultOf(exported);
   if (fault !== null) throw new UserError(`policy ${path}: ${fault}`);
   if (!isDefinition(exported)) throw new Error('assertion failed: a definition without fault');
-  return { ...exported, create: (options) => careful(created(path, exported, options)) };
+  return { ...exported, create: (options) => guarded(created(path, exported, options)) };
 }
 
 /**
@@ -98,12 +98,8 @@ function bareDefinition(name: string, path: string, policy: Policy): PolicyDefin
     isWorkConserving: false,
     turnsMax: Infinity,
     options: z.strictObject({}),
-    create: () => careful(policy),
+    create: () => guarded(policy),
   };
-}
-
-function careful(policy: Policy): Policy {
-  return (snapshot) => answerOf(policy(snapshot));
 }
 
 /** What keeps an export from being a policy's definition, in words; null when nothing does. */

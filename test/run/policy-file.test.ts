@@ -336,6 +336,32 @@ export default function greedy({ jobs }: Snapshot): Plan {
     expect(failures).toEqual([]);
   });
 
+  test.each([
+    ['jobs.get("a").weight = 9', /read only property 'weight'/],
+    ['lanes[0].health = "lost"', /read only property 'health'/],
+    ['jobs.get("a").engineLanes.push(7)', /object is not extensible/],
+    ['memory.turns += 1', /read only property 'turns'/],
+    ['jobs.delete("a")', null],
+  ])('reaches into the snapshot: %s', async (act, why) => {
+    const answer = `{ ...${EMPTY}, memory: memory ?? { turns: 0 } }`;
+    const text = `export default ({ jobs, lanes, memory }) => { if (memory && jobs.size) ${act}; return ${answer}; };`;
+    const { scheduler, messages, failures } = start(
+      await load(write(`${act.replaceAll(/\W/g, '_')}.mjs`, text)),
+    );
+    await turn();
+    scheduler.dispatch(added(jobSpec('a')));
+    await turn();
+    expect(messages).toHaveLength(why === null ? 0 : 1);
+    if (why !== null) expect(messages[0]).toMatch(why);
+    expect(scheduler.snapshot.jobs.get('a')).toMatchObject({ weight: 1, engineLanes: [0] });
+    expect(scheduler.snapshot.memory).toEqual({ turns: 0 });
+    expect(failures).toEqual([]);
+    // Frozen as it is, the scheduler goes on with it.
+    scheduler.dispatch(wants('a', 3));
+    scheduler.dispatch({ kind: 'versionPublished', job: 'a', version: 1 });
+    expect(scheduler.snapshot.jobs.get('a')).toMatchObject({ version: 1, demand: { rollouts: 3 } });
+  });
+
   test('numbers that are none break the invariant of what they stand for', async () => {
     const answer = `{ ...${EMPTY}, wake: [{ job: 'a', lane: 0, slots: NaN, version: 0, reason: '' }] }`;
     const { scheduler, messages } = start(await load(write('nan.mjs', `export default () => (${answer});`)));

@@ -1,7 +1,32 @@
 import { z } from 'zod';
-import type { Plan } from '../scheduler/plan.js';
+import type { Plan, Policy } from '../scheduler/plan.js';
+import type { Snapshot } from '../scheduler/state.js';
 import { keyText } from './config-errors.js';
 import { plainValue } from './config-fields.js';
+
+/**
+ * A policy written by anybody, so that whatever it does ends as a plan or as an error, which the scheduler takes for a
+ * broken invariant and goes on: what it may not change is frozen, and what it answers is a plan in shape. Whether it
+ * is a good plan is for the scheduler's checks.
+ */
+export function guarded(policy: Policy): Policy {
+  return (snapshot) => answerOf(policy(frozen(snapshot)));
+}
+
+/** Snapshots share what has not changed, so only what is new since the last one costs anything. */
+function frozen(snapshot: Snapshot): Snapshot {
+  const { jobs, ...others } = snapshot;
+  for (const job of jobs.values()) freeze(job);
+  freeze(others);
+  // A map cannot be frozen: the policy gets one of its own.
+  return Object.freeze({ ...snapshot, jobs: new Map(jobs) });
+}
+
+function freeze(value: unknown): void {
+  if (typeof value !== 'object' || value === null || Object.isFrozen(value)) return;
+  Object.freeze(value);
+  for (const member of Object.values(value)) freeze(member);
+}
 
 /** NaN and infinities are the checks' to refuse, under the invariant they break. */
 const number = z.custom<number>((value) => typeof value === 'number', 'a number');
@@ -27,12 +52,11 @@ const answerSchema = z.object(
 );
 
 /**
- * The plan that a policy written by anybody answers with: the numbered checks, and whoever records it, may look into
- * it without care. That it is a good one is not said here.
+ * The answer as the plan it is: whoever checks or records it may look into it without care.
  *
- * @throws Error that says what keeps the answer from being a plan.
+ * @throws Error that says what keeps it from being one.
  */
-export function answerOf(answer: unknown): Plan {
+function answerOf(answer: unknown): Plan {
   const parsed = answerSchema.safeParse(answer);
   if (!parsed.success) {
     const [issue] = parsed.error.issues;
