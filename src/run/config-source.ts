@@ -4,8 +4,8 @@ import { parse, TomlError } from 'smol-toml';
 import { UserError } from '../lib/errors.js';
 import { cannotRead, oneLine, systemCode } from '../model/files.js';
 
-type Table = Readonly<Record<string, unknown>>;
-type Path = readonly PropertyKey[];
+export type Table = Readonly<Record<string, unknown>>;
+export type Path = readonly PropertyKey[];
 
 interface Override {
   /** As the user typed it, `key=value`, on one line. */
@@ -26,7 +26,7 @@ export interface ConfigSource {
 }
 
 /** A table, and not a list or a date. */
-function isTable(value: unknown): value is Table {
+export function isTable(value: unknown): value is Table {
   if (typeof value !== 'object' || value === null) return false;
   const prototype: unknown = Object.getPrototypeOf(value);
   return prototype === null || prototype === Object.prototype;
@@ -44,9 +44,14 @@ function spelledOut({ text, path, value }: Override): Override {
   };
 }
 
-export function readConfigSource(file: string | undefined, set: readonly string[]): ConfigSource {
+/** @param arrange what a file says in the shape in which overrides find it */
+export function readConfigSource(
+  file: string | undefined,
+  set: readonly string[],
+  arrange: (tables: Table) => Table = (tables) => tables,
+): ConfigSource {
   const overrides = set.map(parseOverride).map(spelledOut);
-  let tables = file === undefined ? {} : readToml(file);
+  let tables = file === undefined ? {} : arrange(readToml(file));
   for (const [name, key] of COUNTED_TABLES) {
     if (typeof tables[name] === 'number') tables = { ...tables, [name]: { [key]: tables[name] } };
   }

@@ -1,0 +1,83 @@
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { run, type RunFlags } from '#src/cli/run.js';
+import { UserError } from '#src/lib/errors.js';
+import { onlyRunnableJob } from '#src/run/scenario-runnable.js';
+import { loadScenario } from '#src/run/scenario.js';
+
+let folder: string;
+let out: string;
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'offbeat-scenario-command-'));
+  out = join(folder, 'never');
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+function write(name: string, text: string): string {
+  const file = join(folder, name);
+  writeFileSync(file, text);
+  return file;
+}
+
+/** The one line that `offbeat run` refuses with, before anything is written. */
+async function refused(toml: string, flags: RunFlags = {}): Promise<string> {
+  const file = write('refused.toml', toml);
+  let message = '';
+  try {
+    await run(file, { ...flags, out });
+  } catch (error) {
+    if (!(error instanceof UserError)) throw error;
+    message = error.message.replaceAll(file, 'FILE');
+  }
+  expect(message).not.toBe('');
+  expect(existsSync(out)).toBe(false);
+  return message;
+}
+
+const ONE = '[[job]]\nid = "a"\n';
+
+test.each([
+  [
+    `${ONE}[[job]]\nid = "b"`,
+    'FILE: has 2 jobs, which offbeat run cannot do yet: name a scenario with one [[job]]',
+  ],
+  [`lanes = 2\n${ONE}trainer_lane = 1`, 'FILE: keeps job a off some lanes, which'],
+  [`lanes = 2\n${ONE}lanes = [0]`, 'FILE: keeps job a off some lanes, which'],
+  [`${ONE}arrives_s = 3`, 'FILE: lets job a arrive late, which'],
+  [`[scheduler.options]\nx = 1\n${ONE}`, 'FILE: wants a policy of its own or options for one, which'],
+])('what the runner cannot do yet is refused in one line: %j', async (toml, expected) => {
+  expect(await refused(toml)).toContain(expected);
+});
+
+test('a mistake in the scenario is told first', async () => {
+  expect(await refused(`${ONE}stpes = 3\n${ONE.replace('a', 'b')}`)).toContain(
+    'job a: stpes is not a known key',
+  );
+});
+
+test('a scenario of one plain job is a run', () => {
+  const { scenario } = loadScenario({ file: write('one.toml', `${ONE}steps = 3`) });
+  const job = onlyRunnableJob(scenario, 'one.toml');
+  expect(job.config).toMatchObject({ steps: 3, scheduler: { policy: 'priority' } });
+  expect(onlyRunnableJob(loadScenario().scenario, 'configuration').id).toBe('main');
+});
+
+test('--policy takes a name, or a file that is loaded before anything else', async () => {
+  expect(await refused(ONE, { policy: 'best' })).toMatch(
+    /^--policy best: no policy of that name: use one of .*priority.*, or a file such as \.\/my-policy\.ts$/,
+  );
+  const missing = join(folder, 'missing.ts');
+  expect(await refused(ONE, { policy: missing })).toContain(`policy ${missing}: not found`);
+  const broken = write('broken.ts', 'export default 3;');
+  expect(await refused('steps = 3', { policy: broken })).toContain(
+    `policy ${broken}: name of its default export`,
+  );
+  expect(await refused(`[scheduler]\npolicy = "./broken.ts"\n${ONE}`)).toContain(
+    `policy ${broken}: name of its`,
+  );
+  // A name that is known goes on to the job, which wants a model that is not there.
+  const nowhere = `[defaults.model]\npath = "nowhere"\n${ONE}`;
+  expect(await refused(nowhere, { policy: 'priority' })).toContain(join(folder, 'nowhere'));
+});
