@@ -6,6 +6,9 @@ export const CHAR_TOKEN_IDS = { pad: 0, bos: 1, eos: 2 } as const;
 
 const SPECIAL_TOKENS = ['<pad>', '<bos>', '<eos>'] as const;
 
+/** Written into a text, it is encoded as the end-of-sequence token: how a corpus shows where an earlier turn ended. */
+export const EOS_TEXT = SPECIAL_TOKENS[CHAR_TOKEN_IDS.eos];
+
 /** The content of a checkpoint's two tokenizer files, ready for `JSON.stringify`. */
 export interface CharTokenizer {
   /** tokenizer.json */

@@ -50,7 +50,22 @@ function faultOf(value: unknown): string | undefined {
     if (typeof memberOf(reward, 'fn') !== 'function') return `rewards.${name}.fn must be a function`;
     if (!Number.isFinite(memberOf(reward, 'weight'))) return `rewards.${name}.weight must be a finite number`;
   }
-  return undefined;
+  return faultOfTurns(value);
+}
+
+/** The same for the members that environments of several turns have. */
+function faultOfTurns(value: unknown): string | undefined {
+  const [reset, step, stops] = ['reset', 'step', 'stops'].map((name) => memberOf(value, name));
+  for (const [name, member] of Object.entries({ reset, step })) {
+    if (member !== undefined && typeof member !== 'function') return `${name} must be a function`;
+  }
+  if ((reset === undefined) !== (step === undefined)) {
+    return `${step === undefined ? 'reset' : 'step'} comes alone: an environment of several turns has reset and step`;
+  }
+  if (stops === undefined) return undefined;
+  if (step === undefined) return 'stops end turns, but there is no step';
+  const isText = (stop: unknown): boolean => typeof stop === 'string' && stop !== '';
+  return Array.isArray(stops) && stops.every(isText) ? undefined : 'stops must be texts that are not empty';
 }
 
 function isEnvironment(value: unknown): value is Environment {

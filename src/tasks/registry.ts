@@ -8,11 +8,13 @@ import type { Environment, EnvironmentRef, Json } from './task.js';
 /** The environments that come with Offbeat, by name. */
 const BUILT_IN: ReadonlyMap<string, string> = new Map([
   ['arithmetic', new URL('./arithmetic.js', import.meta.url).href],
+  ['calculator', new URL('./calculator.js', import.meta.url).href],
+  ['frozenLake', new URL('./frozen-lake.js', import.meta.url).href],
 ]);
 
 export interface OpenedEnvironment {
   readonly environment: Environment;
-  /** What the reward pool and other threads need to build the same environment. */
+  /** What pools and other threads need to build the same environment. */
   readonly ref: EnvironmentRef;
 }
 

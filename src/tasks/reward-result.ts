@@ -1,3 +1,5 @@
+import { oneLineOf } from './any-error.js';
+
 /**
  * Why a rollout has no reward: its reward function threw, ran past its limit, returned something other than a
  * finite number, took its worker down (exit, out of memory), or the pool closed first.
@@ -21,8 +23,6 @@ export interface RewardScores {
 
 export type RewardResult = RewardScores | RewardFailure;
 
-const MESSAGE_CHARS_MAX = 300;
-
 export function rewardFailure(reason: RewardFailureReason, message: string): RewardFailure {
-  return { failed: true, reason, message: message.replace(/\s+/g, ' ').slice(0, MESSAGE_CHARS_MAX) };
+  return { failed: true, reason, message: oneLineOf(message) };
 }

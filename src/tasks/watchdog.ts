@@ -1,20 +1,20 @@
 import { nowMs } from '../lib/clock.js';
 
 export interface WatchdogOptions {
-  /** From the moment the worker begins to score. */
+  /** From the moment the worker begins on the call. */
   readonly limitMs: number;
-  /** From now until the worker begins to score: covers its start and the loading of the environment. */
+  /** From now until the worker begins on the call: covers its start and the loading of the environment. */
   readonly loadLimitMs: number;
   /** Called at most once, with what took too long. */
-  readonly onExpire: (late: 'loading' | 'scoring') => void;
+  readonly onExpire: (late: 'loading' | 'running') => void;
 }
 
 /**
- * Watches over one task in a worker that may never yield again. The worker writes the time it begins into shared
+ * Watches over one call in a worker that may never yield again. The worker writes the time it begins into shared
  * memory, so its limit is counted from its own start, costs no message, and needs no cooperation afterwards.
  */
 export class Watchdog {
-  /** One signed 64-bit word: 0, then `process.hrtime.bigint()` when the worker begins to score. */
+  /** One signed 64-bit word: 0, then `process.hrtime.bigint()` when the worker begins on the call. */
   readonly startedNs = new BigInt64Array(new SharedArrayBuffer(8));
   readonly #options: WatchdogOptions;
   readonly #loadDeadlineMs: number;
@@ -49,6 +49,6 @@ export class Watchdog {
     if (this.#stopped) return;
     if (this.#deadlineMs() > nowMs()) return this.#look();
     this.#stopped = true;
-    this.#options.onExpire(Atomics.load(this.startedNs, 0) === 0n ? 'loading' : 'scoring');
+    this.#options.onExpire(Atomics.load(this.startedNs, 0) === 0n ? 'loading' : 'running');
   }
 }

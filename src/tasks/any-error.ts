@@ -1,0 +1,17 @@
+import { errorText } from '../lib/errors.js';
+
+/** Anything can be thrown: what cannot be turned into text, or an error whose message is none. */
+export function textOf(error: unknown): string {
+  try {
+    return String(errorText(error));
+  } catch {
+    return 'something that cannot be shown as text';
+  }
+}
+
+const CHARS_MAX = 300;
+
+/** A message of somebody else's code as one line of bounded length. */
+export function oneLineOf(message: string): string {
+  return message.replace(/\s+/g, ' ').slice(0, CHARS_MAX);
+}
