@@ -12,6 +12,7 @@ export {
   type PretrainConfig,
   type RunConfig,
 } from './run/config.js';
+export { formatScenario, loadScenario, type Scenario, type ScenarioJob } from './run/scenario.js';
 export { runJob, type RunOptions } from './run/runner.js';
 export { pretrain, type PretrainOptions, type PretrainResult } from './run/pretrain.js';
 export { generate } from './run/generate.js';
@@ -22,20 +23,26 @@ export type { Summary } from './telemetry/summary.js';
 
 /** For task modules. */
 export type {
+  Action,
   Environment,
+  EnvironmentContext,
   EnvironmentFactory,
   Episode,
   Example,
   FinishReason,
   Json,
+  ResetResult,
   Reward,
   RewardFunction,
   Split,
+  StepResult,
   Task,
+  Turn,
 } from './tasks/task.js';
 
 /** For scheduling policies. */
-export type { Plan, Policy } from './scheduler/plan.js';
+export type { Plan, Policy, PolicyDefinition } from './scheduler/plan.js';
+export { Draft, type Resident, type Room } from './scheduler/draft.js';
 export type {
   Demand,
   EngineState,

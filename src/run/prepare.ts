@@ -6,6 +6,7 @@ import { loadCheckpoint, loadWeights } from '../model/checkpoint.js';
 import type { ModelConfig } from '../model/config.js';
 import { type Buckets, type ParamLayout, paramLayout } from '../model/layout.js';
 import type { Tokenizer } from '../model/tokenizer.js';
+import { isMultiTurn } from '../tasks/task.js';
 import { openEnvironment, type OpenedEnvironment } from '../tasks/registry.js';
 import type { RunConfig } from './config.js';
 import { engineOptions } from './engine-sizing.js';
@@ -42,6 +43,11 @@ export async function prepareRun(config: RunConfig): Promise<Prepared & { readon
   const { config: model, tokenizer } = await loadCheckpoint(config.model.path);
   const stopTokenIds = findStopTokens(config, model);
   const opened = await openEnvironment(config.task.name, config.task.options, process.cwd());
+  if (isMultiTurn(opened.environment)) {
+    throw new UserError(
+      `task.name is "${config.task.name}", a task of several turns, and rollouts have one turn so far: use a task without step`,
+    );
+  }
   const prompts = new PromptSource(opened.environment, tokenizer, config.seed);
   const heldout = prompts.heldout(config.evaluation.heldoutPrompts);
   checkHeldout(config, heldout, prompts);

@@ -67,6 +67,8 @@ export function decide(snapshot: Snapshot, policy: Policy): Decision {
     plan = policy(snapshot);
     violations = check(snapshot, plan);
   } catch (error) {
+    // Whatever it answered, nobody can make sense of it.
+    plan = EMPTY_PLAN;
     violations = [
       { invariant: 0, message: `the policy gave no plan: ${errorText(error)}`, context: { error } },
     ];

@@ -206,6 +206,9 @@ describe('a configuration', () => {
       /^unknown task "arithmetics"; known: arithmetic/,
     );
     expect(await refusedAtOnce('task.options={digits=9}')).toMatch(/digits.*must be 1 to 6/);
+    expect(await refusedAtOnce('task.name=calculator')).toBe(
+      'task.name is "calculator", a task of several turns, and rollouts have one turn so far: use a task without step',
+    );
     expect(await refusedAtOnce('task.name=./none.mjs')).toMatch(/none\.mjs does not exist; check the path$/);
   });
 
