@@ -1,0 +1,89 @@
+import { at } from '../lib/assert.js';
+import type { Random } from '../lib/prng.js';
+import { draw, drawCount } from './distribution.js';
+import type { HeapItem } from './heap.js';
+import type { SimFaults, SimWork } from './scenario.js';
+
+/** One turn of an episode: what the model samples, and what the environment then takes and gives back. */
+interface Turn {
+  readonly tokens: number;
+  readonly waitMs: number;
+  readonly observationTokens: number;
+}
+
+/** Where a sequence's KV is. */
+export interface KvHome {
+  take(sequences: readonly SimSequence[]): void;
+  forget(sequence: SimSequence): void;
+}
+
+/** One rollout: its whole course is drawn beforehand, so it is the same whatever the scheduler decides. */
+export class SimSequence implements HeapItem {
+  place = -1;
+  /** Sampled and committed: over all turns, and in this one. */
+  tokens = 0;
+  turnTokens = 0;
+  /** Tokens the engine has to read before the next one can be sampled. */
+  prefillLeft: number;
+  /** Version its first token was sampled under; null before. */
+  firstVersion: number | null = null;
+  /** The engine that has its KV. */
+  engine: KvHome | null = null;
+  /** While it decodes, on its engine's count of steps: when it had `turnTokens`, and when its turn ends. */
+  startStep = 0;
+  finishStep = 0;
+  readonly #turns: readonly Turn[];
+  #turn = 0;
+  #contextTokens: number;
+
+  constructor(
+    readonly id: number,
+    readonly step: number,
+    work: SimWork,
+    faults: SimFaults,
+    random: Random,
+  ) {
+    this.#contextTokens = drawCount(work.promptTokens, 1, random);
+    this.prefillLeft = this.#contextTokens;
+    const count = drawCount(work.turns, 1, random);
+    this.#turns = Array.from({ length: count }, () => {
+      const isStraggler = random.uniform() < (faults.stragglers?.share ?? 0);
+      const length =
+        draw(work.completionTokens, random) * (isStraggler ? (faults.stragglers?.factor ?? 1) : 1);
+      return {
+        tokens: Math.max(1, Math.round(length)),
+        waitMs: draw(work.environmentWaitMs, random),
+        observationTokens: drawCount(work.observationTokens, 0, random),
+      };
+    });
+  }
+
+  /** Tokens still to sample in this turn. */
+  get turnLeft(): number {
+    return at(this.#turns, this.#turn).tokens - this.turnTokens;
+  }
+
+  /** Prompt, observations and all that was sampled. */
+  get contextTokens(): number {
+    return this.#contextTokens + this.tokens;
+  }
+
+  /** Ends a turn: how long its environment takes, or null when the episode is over. */
+  nextTurn(): number | null {
+    const { waitMs, observationTokens } = at(this.#turns, this.#turn);
+    if (this.#turn + 1 === this.#turns.length) return null;
+    this.#turn++;
+    this.turnTokens = 0;
+    this.#contextTokens += observationTokens;
+    this.prefillLeft += observationTokens;
+    return waitMs;
+  }
+
+  /** Its KV is gone: wherever it goes on, everything is read again. Returns how many tokens that are. */
+  dropCache(): number {
+    const before = this.prefillLeft;
+    this.engine = null;
+    this.prefillLeft = this.contextTokens;
+    return this.prefillLeft - before;
+  }
+}
