@@ -7,7 +7,7 @@ import type { SimSequence } from './sequence.js';
 /** Samples of waiting that are kept for each stage. */
 const SAMPLES_MAX = 10_000;
 
-export type Fate = 'trained' | 'served' | 'expired' | 'aborted';
+export type Fate = 'trained' | 'served' | 'filtered' | 'expired' | 'aborted';
 
 /** What one job has done so far. */
 export class JobAccount {
@@ -19,7 +19,7 @@ export class JobAccount {
   tokensRecomputed = 0;
   weightBytes = 0;
   weightBytesBroadcast = 0;
-  readonly #fates = { trained: 0, served: 0, expired: 0, aborted: 0 };
+  readonly #fates = { trained: 0, served: 0, filtered: 0, expired: 0, aborted: 0 };
 
   settle(sequence: SimSequence, fate: Fate): void {
     this.#fates[fate] += sequence.tokens;
@@ -42,8 +42,8 @@ export class JobAccount {
    * which its engines counted by themselves.
    */
   tokens(live: number): SimTokens {
-    const { trained, served, expired, aborted } = this.#fates;
-    const settled = trained + served + expired + aborted;
+    const { trained, served, filtered, expired, aborted } = this.#fates;
+    const settled = trained + served + filtered + expired + aborted;
     assert(
       this.decoded === settled + live,
       `tokens were lost: ${this.decoded} decoded, ${settled} settled, ${live} in flight`,

@@ -34,12 +34,12 @@ export class SimClock {
 
   /** Sets a timer, in place of any earlier setting; `Infinity` takes it back. */
   set(timer: Timer, timeMs: number): void {
-    if (timer.isSet) this.#timers.remove(timer);
-    if (timeMs === Infinity) return;
+    if (timeMs === Infinity) return this.cancel(timer);
     assert(timeMs >= this.#nowMs, `a timer was set for ${timeMs} ms at ${this.#nowMs} ms`);
     timer.timeMs = timeMs;
     timer.order = ++this.#settings;
-    this.#timers.push(timer);
+    if (timer.isSet) this.#timers.moved(timer);
+    else this.#timers.push(timer);
   }
 
   /** Calls once after so long. */

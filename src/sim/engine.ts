@@ -70,6 +70,8 @@ export class SimEngine implements KvHome, Reporting {
   #tokens = 0;
   readonly #prefilling: SimSequence[] = [];
   #prefill: PrefillStep | null = null;
+  /** Sequences come and go all at once: what that changes is worked out at the end. */
+  #isFiring = false;
   /** KV kept, no slot. */
   readonly #held: SimSequence[] = [];
   readonly #thinking = new Set<SimSequence>();
@@ -203,7 +205,9 @@ export class SimEngine implements KvHome, Reporting {
       this.#thinking.add(next);
       ended.push(next);
     }
+    this.#isFiring = true;
     for (const sequence of ended) this.owner.turnEnded(sequence);
+    this.#isFiring = false;
     this.#update();
   }
 
@@ -215,6 +219,7 @@ export class SimEngine implements KvHome, Reporting {
 
   /** Free slots go to those that wait here; then the lane is shared out anew. */
   #update(): void {
+    if (this.#isFiring) return;
     while (this.#active < this.slots) {
       const sequence = this.#held.shift();
       if (sequence === undefined) break;
@@ -258,9 +263,8 @@ export class SimEngine implements KvHome, Reporting {
 
   /** Takes a sequence out of its slot, with all it has sampled. */
   #stop(sequence: SimSequence): void {
-    const index = this.#prefilling.indexOf(sequence);
-    if (index >= 0) {
-      this.#prefilling.splice(index, 1);
+    if (sequence.place < 0) {
+      this.#prefilling.splice(this.#prefilling.indexOf(sequence), 1);
       // The batch is put together anew, without it.
       this.#prefill = null;
       return;
@@ -304,12 +308,20 @@ export class SimEngine implements KvHome, Reporting {
     if (rows === 0) return;
     const ms = 1 / this.#rate;
     const late = this.#pausedMs > 0 ? Math.min(1, steps) : 0;
-    for (const histogram of this.latency === null
-      ? [this.owner.latency]
-      : [this.owner.latency, this.latency]) {
-      if (late > 0) histogram.add(ms + this.#pausedMs, rows * late);
-      if (steps > late) histogram.add(ms, rows * (steps - late));
-    }
+    const lateMs = ms + this.#pausedMs;
+    this.#addLatency(this.owner.latency, ms, lateMs, rows, steps, late);
+    if (this.latency !== null) this.#addLatency(this.latency, ms, lateMs, rows, steps, late);
     this.#pausedMs = 0;
+  }
+  #addLatency(
+    histogram: LatencyHistogram,
+    ms: number,
+    lateMs: number,
+    rows: number,
+    steps: number,
+    late: number,
+  ): void {
+    if (late > 0) histogram.add(lateMs, rows * late);
+    if (steps > late) histogram.add(ms, rows * (steps - late));
   }
 }

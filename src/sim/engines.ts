@@ -138,7 +138,8 @@ export class Engines {
   /** Gives what waits to the engines with room, so that what room is left is as even as can be. */
   place(): void {
     if (this.#queue.length === 0) return;
-    const open = [...this.#byLane.values()].filter((engine) => engine.room > 0);
+    const open: SimEngine[] = [];
+    for (const engine of this.#byLane.values()) if (engine.room > 0) open.push(engine);
     if (open.length === 0) return;
     const rooms = open.map((engine) => engine.room);
     const shares = evenly(rooms, this.#queue.length);

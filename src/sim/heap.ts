@@ -1,4 +1,4 @@
-import { assert, at } from '../lib/assert.js';
+import { assert } from '../lib/assert.js';
 
 /** Something a heap can find again: it keeps its own place there, −1 while it is in none. */
 export interface HeapItem {
@@ -37,36 +37,52 @@ export class Heap<Item extends HeapItem> {
     const last = this.#items.pop();
     item.place = -1;
     if (last === undefined || last === item) return;
-    this.#put(last, place);
+    this.#items[place] = last;
+    last.place = place;
     this.#rise(last);
     this.#sink(last);
   }
 
+  /** An item that comes before or after others than it did goes to its new place. */
+  moved(item: Item): void {
+    assert(this.#items[item.place] === item, 'it is not in this heap');
+    this.#rise(item);
+    this.#sink(item);
+  }
+
   #rise(item: Item): void {
-    while (item.place > 0) {
-      const parent = at(this.#items, (item.place - 1) >> 1);
-      if (!this.isBefore(item, parent)) return;
-      const { place } = parent;
-      this.#put(parent, item.place);
-      this.#put(item, place);
+    const items = this.#items;
+    let { place } = item;
+    while (place > 0) {
+      const above = (place - 1) >> 1;
+      const parent = items[above];
+      if (parent === undefined || !this.isBefore(item, parent)) break;
+      items[place] = parent;
+      parent.place = place;
+      place = above;
     }
+    items[place] = item;
+    item.place = place;
   }
 
   #sink(item: Item): void {
+    const items = this.#items;
+    let { place } = item;
     for (;;) {
-      const left = this.#items[2 * item.place + 1];
-      const right = this.#items[2 * item.place + 2];
-      if (left === undefined) return;
-      const child = right !== undefined && this.isBefore(right, left) ? right : left;
-      if (!this.isBefore(child, item)) return;
-      const { place } = child;
-      this.#put(child, item.place);
-      this.#put(item, place);
+      let below = 2 * place + 1;
+      let child = items[below];
+      if (child === undefined) break;
+      const right = items[below + 1];
+      if (right !== undefined && this.isBefore(right, child)) {
+        child = right;
+        below++;
+      }
+      if (!this.isBefore(child, item)) break;
+      items[place] = child;
+      child.place = place;
+      place = below;
     }
-  }
-
-  #put(item: Item, place: number): void {
-    this.#items[place] = item;
+    items[place] = item;
     item.place = place;
   }
 }

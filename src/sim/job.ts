@@ -198,7 +198,8 @@ export class SimJob implements EngineOwner {
       if (this.#rounds.has(step)) continue;
       const sequences = Array.from({ length: groupsPerStep * groupSize }, () => {
         const id = ++this.#sequences;
-        return new SimSequence(id, step, this.spec, this.world.faults, this.#random.fork(id));
+        const random = this.#random.fork(id);
+        return new SimSequence(id, step, this.#isFiltered(id), this.spec, this.world.faults, random);
       });
       this.#rounds.set(step, { sequences, unscored: sequences.length });
       this.#outstanding += sequences.length;
@@ -206,6 +207,14 @@ export class SimJob implements EngineOwner {
     }
     this.#engines.place();
     this.world.desk.demandChanged(this);
+  }
+
+  /** The same for all rollouts of a group. */
+  #isFiltered(id: number): boolean {
+    const { recorded, filteredShare, groupSize } = this.spec;
+    if (recorded !== undefined) return at(recorded, (id - 1) % recorded.length).isFiltered;
+    const group = Math.floor((id - 1) / groupSize);
+    return filteredShare > 0 && this.#random.fork(`group ${group}`).uniform() < filteredShare;
   }
 
   #scored(sequence: SimSequence): void {
@@ -226,12 +235,13 @@ export class SimJob implements EngineOwner {
     const { version } = this;
     const isFresh = (sequence: SimSequence) =>
       this.#staleness(sequence, version) <= spec.stalenessVersionsMax;
-    const usable = round.sequences.filter(isFresh);
+    const usable = round.sequences.filter((sequence) => !sequence.isFiltered && isFresh(sequence));
     const tokens = usable.reduce((sum, sequence) => sum + sequence.contextTokens, 0);
     // With nothing to learn from, the weights stay as they are.
     this.#runStages(tokens > 0 ? spec.stages : [], tokens, () => {
       for (const sequence of round.sequences) {
-        this.#account.settle(sequence, isFresh(sequence) ? 'trained' : 'expired');
+        const fate = sequence.isFiltered ? 'filtered' : 'trained';
+        this.#account.settle(sequence, isFresh(sequence) ? fate : 'expired');
       }
       for (const sequence of usable) this.#account.stale(this.#staleness(sequence, version));
       if (tokens > 0) this.#publish();

@@ -9,6 +9,8 @@ export interface SimTokens {
   readonly trained: number;
   /** Of rollouts that a job without a trainer has delivered. */
   readonly served: number;
+  /** Of rollouts whose group taught nothing. */
+  readonly filtered: number;
   /** Of rollouts that were too old when their step was trained. */
   readonly expired: number;
   /** Of rollouts that were unfinished or unused when the job was given up. */

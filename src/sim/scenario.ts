@@ -31,6 +31,12 @@ export const simJobSchema = z.strictObject(
     observation_tokens: distributionSchema.default(0),
     /** From the end of a rollout to its reward. */
     reward_ms: distributionSchema.default(0),
+    /** Of all groups, how many teach nothing because their rewards are equal: they are not trained on. */
+    filtered_share: z
+      .number('a number from 0 to 1')
+      .min(0, 'a number from 0 to 1')
+      .max(1, 'a number from 0 to 1')
+      .default(0),
     /** How much more its model computes than the one the cost model was taken from. */
     compute_scale: z
       .number('a number above 0 and at most 1000000')
@@ -51,7 +57,15 @@ export interface SimWork {
   readonly environmentWaitMs: Distribution;
   readonly observationTokens: Distribution;
   readonly rewardMs: Distribution;
+  readonly filteredShare: number;
   readonly computeScale: number;
+}
+
+/** The course of a rollout of one turn that was really run. */
+export interface RecordedRollout {
+  readonly promptTokens: number;
+  readonly tokens: number;
+  readonly isFiltered: boolean;
 }
 
 /** One job of a simulation. */
@@ -75,6 +89,8 @@ export interface SimJobSpec extends SimWork {
   /** What a pull moves. */
   readonly weightBytes: number;
   readonly tokenLatencyMs: number | null;
+  /** In place of what is drawn: these rollouts in this order, over again when they are used up. */
+  readonly recorded?: readonly RecordedRollout[];
 }
 
 export interface SimLaneSpec {
@@ -125,7 +141,8 @@ export function simWork(written: WrittenSimWork, folder: string): SimWork {
 }
 
 /** Most tokens one rollout of the job may have sampled: what a scheduler may know of its length beforehand. */
-export function tokensMax(job: SimWork): number {
+export function tokensMax(job: SimJobSpec): number {
+  if (job.recorded !== undefined) return job.recorded.reduce((most, { tokens }) => Math.max(most, tokens), 1);
   return Math.max(1, Math.ceil(largest(job.completionTokens))) * Math.max(1, Math.ceil(largest(job.turns)));
 }
 

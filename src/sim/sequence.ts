@@ -1,8 +1,8 @@
-import { at } from '../lib/assert.js';
+import { assert, at } from '../lib/assert.js';
 import type { Random } from '../lib/prng.js';
 import { draw, drawCount } from './distribution.js';
 import type { HeapItem } from './heap.js';
-import type { SimFaults, SimWork } from './scenario.js';
+import type { SimFaults, SimJobSpec } from './scenario.js';
 
 /** One turn of an episode: what the model samples, and what the environment then takes and gives back. */
 interface Turn {
@@ -39,23 +39,35 @@ export class SimSequence implements HeapItem {
   constructor(
     readonly id: number,
     readonly step: number,
-    work: SimWork,
+    /** Its group teaches nothing. */
+    readonly isFiltered: boolean,
+    work: SimJobSpec,
     faults: SimFaults,
     random: Random,
   ) {
     this.#contextTokens = drawCount(work.promptTokens, 1, random);
     this.prefillLeft = this.#contextTokens;
+    if (work.recorded !== undefined) {
+      const { promptTokens, tokens } = at(work.recorded, (id - 1) % work.recorded.length);
+      assert(tokens > 0 && promptTokens > 0, `a recorded rollout of ${promptTokens} and ${tokens} tokens`);
+      this.#contextTokens = this.prefillLeft = promptTokens;
+      this.#turns = [{ tokens, waitMs: 0, observationTokens: 0 }];
+      return;
+    }
     const count = drawCount(work.turns, 1, random);
-    this.#turns = Array.from({ length: count }, () => {
-      const isStraggler = random.uniform() < (faults.stragglers?.share ?? 0);
-      const length =
-        draw(work.completionTokens, random) * (isStraggler ? (faults.stragglers?.factor ?? 1) : 1);
-      return {
+    const { share = 0, factor = 1 } = faults.stragglers ?? {};
+    const turns: Turn[] = [];
+    for (let turn = 1; turn <= count; turn++) {
+      const isStraggler = share > 0 && random.uniform() < share;
+      const length = draw(work.completionTokens, random) * (isStraggler ? factor : 1);
+      const isLast = turn === count;
+      turns.push({
         tokens: Math.max(1, Math.round(length)),
-        waitMs: draw(work.environmentWaitMs, random),
-        observationTokens: drawCount(work.observationTokens, 0, random),
-      };
-    });
+        waitMs: isLast ? 0 : draw(work.environmentWaitMs, random),
+        observationTokens: isLast ? 0 : drawCount(work.observationTokens, 0, random),
+      });
+    }
+    this.#turns = turns;
   }
 
   /** Tokens still to sample in this turn. */

@@ -15,7 +15,7 @@ export function cluster(laneCount: number, jobCount: number, seed = 1): SimScena
     const home = Math.floor((index * laneCount) / jobCount);
     const engineLanes = Array.from({ length: Math.min(40, laneCount) }, (_, i) => (home + i) % laneCount);
     return job(`job${index}`, {
-      arrivesMs: index * 60_000,
+      arrivesMs: index * 1000,
       promptTokens: { kind: 'lognormal', median: 1500, sigma: 0.6, max: 16_000 },
       completionTokens: { kind: 'lognormal', median: 700, sigma: 1, max: 12_000 },
       turns: [1, 2, 4, 8],

@@ -32,6 +32,7 @@ export function job(id: string, part: Partial<SimJobSpec> = {}): SimJobSpec {
     environmentWaitMs: 0,
     observationTokens: 0,
     rewardMs: 0,
+    filteredShare: 0,
     computeScale: 1,
     weight: 1,
     steps: 1,

@@ -24,6 +24,7 @@ describe('one job on one lane', () => {
       decoded: 10,
       trained: 10,
       served: 0,
+      filtered: 0,
       expired: 0,
       aborted: 0,
       inFlight: 0,
@@ -244,6 +245,7 @@ function randomScenario(seed: number): SimScenario {
       environmentWaitMs: { kind: 'lognormal', median: 40, sigma: 1, max: 1000 },
       observationTokens: random.int(0, 5),
       rewardMs: random.pick([0, 25]),
+      filteredShare: random.pick([0, 0.3]),
       computeScale: random.pick([1, 2.5]),
       weight: random.pick([0.5, 1, 4]),
       steps: random.int(1, 4),
@@ -292,8 +294,8 @@ describe('any scenario', () => {
       expect(outcome.ended, about).toBe('done');
       expect(outcome.firstViolation, about).toBeNull();
       for (const { tokens, isGivenUp, rollouts, id } of outcome.jobs) {
-        const { decoded, trained, served, expired, aborted, inFlight } = tokens;
-        expect(decoded, `${about}, ${id}`).toBe(trained + served + expired + aborted + inFlight);
+        const { decoded, trained, served, filtered, expired, aborted, inFlight } = tokens;
+        expect(decoded, `${about}, ${id}`).toBe(trained + served + filtered + expired + aborted + inFlight);
         expect(inFlight, `${about}, ${id}`).toBe(0);
         const spec = random.jobs.find((own) => own.id === id);
         if (!isGivenUp && spec !== undefined) {
