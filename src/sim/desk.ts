@@ -1,0 +1,134 @@
+import type { Scheduler } from '../scheduler/scheduler.js';
+import type { Demand, JobId, LaneId } from '../scheduler/state.js';
+import { Timer, type SimClock } from './clock.js';
+import type { LatencyHistogram } from './latency.js';
+
+export interface DeskOptions {
+  /** What happens within so long of the first of it is told to the scheduler together, and planned for once. */
+  readonly coalesceMs: number;
+  /** An engine tells of its progress no more often than this, unless it fell idle, got work or has new weights. */
+  readonly progressMs: number;
+}
+
+/** A job that wants something of generation. */
+interface Demanding {
+  readonly id: JobId;
+  readonly isOver: boolean;
+  readonly demand: Demand;
+}
+
+/** An engine that tells of its progress. */
+export interface Reporting {
+  readonly jobId: JobId;
+  readonly laneId: LaneId;
+  /** Still on its lane. */
+  readonly isOpen: boolean;
+  readonly running: number;
+  readonly version: number;
+  /** Sampled so far. */
+  readonly tokens: number;
+  /** Times between tokens since it told last; null where nobody waits for them. */
+  readonly latency: LatencyHistogram | null;
+  /** What the scheduler was told last. */
+  readonly told: { running: number; version: number; atMs: number; tokens: number };
+  commit(): void;
+}
+
+/**
+ * Between the simulated world and the scheduler: what happens is gathered here and told in one go. What the
+ * scheduler then decides happens at the time of the telling.
+ */
+export class Desk {
+  /** Set when the scheduler was told something: its promises are due to be looked at. */
+  hasTold = false;
+  readonly #timer = new Timer('scheduler', () => this.#tell());
+  #news: (() => void)[] = [];
+  readonly #demands = new Map<JobId, Demanding>();
+  readonly #engines = new Set<Reporting>();
+
+  constructor(
+    private readonly clock: SimClock,
+    private readonly options: DeskOptions,
+    private readonly scheduler: () => Scheduler,
+  ) {}
+
+  /** Something happened: it is dispatched, or an order answered, when the scheduler is told. */
+  tell(news: () => void): void {
+    this.#news.push(news);
+    this.#wish(this.clock.nowMs + this.options.coalesceMs);
+  }
+
+  demandChanged(job: Demanding): void {
+    this.#demands.set(job.id, job);
+    this.#wish(this.clock.nowMs + this.options.coalesceMs);
+  }
+
+  engineChanged(engine: Reporting): void {
+    const { told, running, version } = engine;
+    if (told.running === running && told.version === version) return;
+    this.#engines.add(engine);
+    this.#wish(Math.max(this.clock.nowMs + this.options.coalesceMs, this.#dueMs(engine)));
+  }
+
+  /** Engines that were still waking by the scheduler's books are told of next time. */
+  settled(): void {
+    this.hasTold = false;
+    let earliestMs = Infinity;
+    for (const engine of this.#engines) earliestMs = Math.min(earliestMs, this.#dueMs(engine));
+    if (earliestMs < Infinity) this.#wish(Math.max(this.clock.nowMs + this.options.coalesceMs, earliestMs));
+  }
+
+  #dueMs({ told, running, version }: Reporting): number {
+    const isUrgent = (told.running === 0) !== (running === 0) || told.version !== version;
+    return isUrgent ? 0 : told.atMs + this.options.progressMs;
+  }
+
+  #wish(timeMs: number): void {
+    if (!this.#timer.isSet || timeMs < this.#timer.timeMs) this.clock.set(this.#timer, timeMs);
+  }
+
+  #tell(): void {
+    this.hasTold = true;
+    for (const news of this.#news.splice(0)) news();
+    const scheduler = this.scheduler();
+    for (const job of this.#demands.values()) this.#tellDemand(scheduler, job);
+    this.#demands.clear();
+    for (const engine of this.#engines) {
+      if (this.#dueMs(engine) <= this.clock.nowMs) this.#tellProgress(scheduler, engine);
+    }
+    scheduler.plan();
+  }
+
+  #tellDemand(scheduler: Scheduler, { id, isOver, demand }: Demanding): void {
+    const told = scheduler.snapshot.jobs.get(id)?.demand;
+    if (isOver || told === undefined) return;
+    if (told.rollouts === demand.rollouts && told.runnable === demand.runnable) return;
+    scheduler.dispatch({ kind: 'demandChanged', job: id, demand });
+  }
+
+  #tellProgress(scheduler: Scheduler, engine: Reporting): void {
+    const { told, running, version, latency, jobId: job, laneId: lane } = engine;
+    const known = scheduler.snapshot.jobs.get(job)?.engines.find((state) => state.lane === lane);
+    // Its answer is on the way: what it does is told right after.
+    if (known?.status === 'waking' && engine.isOpen) return;
+    this.#engines.delete(engine);
+    if (known?.status !== 'awake' || !engine.isOpen) return;
+    if (latency !== null) engine.commit();
+    const tokens = Math.max(0, engine.tokens - told.tokens);
+    const tokenLatencyMs = latency?.quantile(0.99) ?? null;
+    latency?.clear();
+    scheduler.dispatch({
+      kind: 'progress',
+      job,
+      lane,
+      running,
+      version,
+      tokens,
+      ...(tokenLatencyMs === null ? {} : { tokenLatencyMs }),
+    });
+    told.running = running;
+    told.version = version;
+    told.atMs = this.clock.nowMs;
+    told.tokens += tokens;
+  }
+}

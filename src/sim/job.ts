@@ -1,0 +1,317 @@
+import { assert, at } from '../lib/assert.js';
+import { Random, seedKey } from '../lib/prng.js';
+import type { SleepOrder, WakeOrder } from '../scheduler/plan.js';
+import type { ExclusiveStage } from '../scheduler/stages.js';
+import type { Demand, JobSpec, LaneId } from '../scheduler/state.js';
+import { JobAccount } from './account.js';
+import { linear } from './cost-model.js';
+import { draw } from './distribution.js';
+import type { EngineOwner, SimEngine } from './engine.js';
+import { Engines } from './engines.js';
+import type { SimLane } from './lane.js';
+import type { SimJobOutcome } from './outcome.js';
+import { type SimJobSpec, tokensMax } from './scenario.js';
+import { SimSequence } from './sequence.js';
+import { StageRun } from './stage.js';
+import type { World } from './world.js';
+
+interface Round {
+  readonly sequences: readonly SimSequence[];
+  /** Sequences without their reward. */
+  unscored: number;
+}
+
+/**
+ * One job as a live GRPO run behaves: rollouts of step s start once step s − 1 − bound is done, a step's stages run in
+ * order once its last rollout has its reward, the last of them publishes, and engines awake elsewhere pull.
+ */
+export class SimJob implements EngineOwner {
+  version = 0;
+  startedMs: number | null = null;
+  finishedMs: number | null = null;
+  isGivenUp = false;
+  readonly #account = new JobAccount();
+  readonly #engines: Engines;
+  readonly #random: Random;
+  readonly #stageRandom: Random;
+  readonly #rounds = new Map<number, Round>();
+  #stepsDone = 0;
+  #sequences = 0;
+  /** Unfinished, and of these those in their environment. */
+  #outstanding = 0;
+  #thinking = 0;
+  /** Committed tokens of the unfinished. */
+  #outstandingTokens = 0;
+  #stage: StageRun | null = null;
+  readonly #tokensMax: number;
+
+  constructor(
+    readonly spec: SimJobSpec,
+    private readonly world: World,
+    private readonly lanes: readonly SimLane[],
+    private readonly onOver: () => void,
+  ) {
+    const random = new Random(seedKey(world.seed)).fork(`job ${spec.id}`);
+    this.#random = random.fork('sequences');
+    this.#stageRandom = random.fork('stages');
+    this.#engines = new Engines(this, world, lanes, this.#account);
+    this.#tokensMax = tokensMax(spec);
+  }
+
+  get id(): string {
+    return this.spec.id;
+  }
+
+  get latency() {
+    return this.#account.latency;
+  }
+
+  get isOver(): boolean {
+    return this.finishedMs !== null;
+  }
+
+  get demand(): Demand {
+    const rollouts = this.#outstanding;
+    const sampled = this.#outstandingTokens + this.#engines.uncommitted;
+    const tokensRemaining = Math.max(0, Math.round(rollouts * this.#tokensMax - sampled));
+    return { rollouts, runnable: rollouts - this.#thinking, tokensRemaining };
+  }
+
+  /** It comes: its trainer is set up, then its first rollouts start. */
+  arrive(): void {
+    const { world, spec } = this;
+    this.startedMs = world.clock.nowMs;
+    const job = this.#jobSpec();
+    world.desk.tell(() => world.scheduler.dispatch({ kind: 'jobAdded', job }));
+    if (spec.trainerLane === null) return this.#prepared();
+    this.#runStage('init', linear(world.costs.init, spec.weightBytes), () => this.#prepared());
+  }
+
+  /** Its time is up: what is unfinished is given up. */
+  leave(): void {
+    if (this.isOver) return;
+    this.isGivenUp = true;
+    this.#stage?.abandon();
+    this.#engines.weightsExist();
+    for (const engine of this.#engines.awake) engine.evict();
+    for (const { sequences } of this.#rounds.values()) {
+      for (const sequence of sequences) this.#account.settle(sequence, 'aborted');
+    }
+    this.#rounds.clear();
+    this.#outstanding = this.#thinking = this.#outstandingTokens = 0;
+    this.#engines.clearQueue();
+    this.#finish();
+  }
+
+  wake(order: WakeOrder, answer: (version: number) => void): void {
+    this.#engines.wake(order, answer);
+  }
+
+  sleep(order: SleepOrder, answer: () => void): void {
+    this.#engines.sleep(order, answer);
+  }
+
+  resize(lane: LaneId, slots: number): void {
+    this.#engines.resize(lane, slots);
+  }
+
+  laneLost(lane: LaneId): void {
+    this.#engines.laneLost(lane);
+  }
+
+  cacheLost(tokens: number): void {
+    this.#account.tokensRecomputed += tokens;
+  }
+
+  decoded(tokens: number): void {
+    this.#account.decoded += tokens;
+    this.#outstandingTokens += tokens;
+  }
+
+  engineChanged(engine: SimEngine): void {
+    this.world.desk.engineChanged(engine);
+  }
+
+  turnEnded(sequence: SimSequence): void {
+    const waitMs = sequence.nextTurn();
+    if (waitMs === null) {
+      sequence.engine?.forget(sequence);
+      this.#outstanding--;
+      this.#outstandingTokens -= sequence.tokens;
+      this.#account.rollouts++;
+      const rewardMs = draw(this.spec.rewardMs, this.#stageRandom);
+      if (rewardMs > 0) this.world.clock.after(rewardMs, () => this.#scored(sequence));
+      else this.#scored(sequence);
+    } else {
+      this.#thinking++;
+      this.world.clock.after(waitMs, () => {
+        if (this.isOver) return;
+        this.#thinking--;
+        this.#engines.goOn(sequence);
+        this.world.desk.demandChanged(this);
+      });
+    }
+    if (this.isOver) return;
+    this.#engines.place();
+    this.world.desk.demandChanged(this);
+  }
+
+  /** Asserts that no token was lost. */
+  outcome(): SimJobOutcome {
+    const account = this.#account;
+    return {
+      id: this.id,
+      startedMs: this.startedMs,
+      finishedMs: this.finishedMs,
+      isGivenUp: this.isGivenUp,
+      steps: this.#stepsDone,
+      rollouts: account.rollouts,
+      tokens: account.tokens(this.#liveTokens()),
+      tokensRecomputed: account.tokensRecomputed,
+      queueWaitMs: account.queueWaitMs,
+      staleness: account.staleness,
+      weightBytes: account.weightBytes,
+      weightBytesBroadcast: account.weightBytesBroadcast,
+      tokenLatencyMs: { p50: account.latency.quantile(0.5), p99: account.latency.quantile(0.99) },
+    };
+  }
+
+  #jobSpec(): JobSpec {
+    const { id, weight, trainerLane, engineLanes, slotsMax, engineBytes, trainerBytes } = this.spec;
+    const { groupsPerStep, groupSize, tokenLatencyMs } = this.spec;
+    const stepRollouts = trainerLane === null ? 0 : groupsPerStep * groupSize;
+    const lanes = { trainerLane, engineLanes, slotsMax, engineBytes, trainerBytes };
+    return { id, weight, ...lanes, version: 0, stepRollouts, tokenLatencyMs };
+  }
+
+  #prepared(): void {
+    if (this.isOver) return;
+    this.#stage = null;
+    this.#engines.weightsExist();
+    this.#startWhatMay();
+  }
+
+  #startWhatMay(): void {
+    const { steps, stalenessVersionsMax, groupsPerStep, groupSize } = this.spec;
+    const last = Math.min(steps, this.#stepsDone + 1 + stalenessVersionsMax);
+    for (let step = this.#stepsDone + 1; step <= last; step++) {
+      if (this.#rounds.has(step)) continue;
+      const sequences = Array.from({ length: groupsPerStep * groupSize }, () => {
+        const id = ++this.#sequences;
+        const random = this.#random.fork(id);
+        return new SimSequence(id, step, this.#isFiltered(id), this.spec, this.world.faults, random);
+      });
+      this.#rounds.set(step, { sequences, unscored: sequences.length });
+      this.#outstanding += sequences.length;
+      this.#engines.add(sequences);
+    }
+    this.#engines.place();
+    this.world.desk.demandChanged(this);
+  }
+
+  /** The same for all rollouts of a group. */
+  #isFiltered(id: number): boolean {
+    const { recorded, filteredShare, groupSize } = this.spec;
+    if (recorded !== undefined) return at(recorded, (id - 1) % recorded.length).isFiltered;
+    const group = Math.floor((id - 1) / groupSize);
+    return filteredShare > 0 && this.#random.fork(`group ${group}`).uniform() < filteredShare;
+  }
+
+  #scored(sequence: SimSequence): void {
+    const round = this.#rounds.get(sequence.step);
+    if (this.isOver || round === undefined) return;
+    round.unscored--;
+    if (round.unscored === 0) this.#trainIfDue();
+  }
+
+  #trainIfDue(): void {
+    const round = this.#rounds.get(this.#stepsDone + 1);
+    if (round === undefined || round.unscored > 0 || this.#stage !== null) return;
+    const { spec } = this;
+    if (spec.trainerLane === null) {
+      for (const sequence of round.sequences) this.#account.settle(sequence, 'served');
+      return this.#endStep();
+    }
+    const { version } = this;
+    const isFresh = (sequence: SimSequence) =>
+      this.#staleness(sequence, version) <= spec.stalenessVersionsMax;
+    const usable = round.sequences.filter((sequence) => !sequence.isFiltered && isFresh(sequence));
+    const tokens = usable.reduce((sum, sequence) => sum + sequence.contextTokens, 0);
+    // With nothing to learn from, the weights stay as they are.
+    this.#runStages(tokens > 0 ? spec.stages : [], tokens, () => {
+      for (const sequence of round.sequences) {
+        const fate = sequence.isFiltered ? 'filtered' : 'trained';
+        this.#account.settle(sequence, isFresh(sequence) ? fate : 'expired');
+      }
+      for (const sequence of usable) this.#account.stale(this.#staleness(sequence, version));
+      if (tokens > 0) this.#publish();
+      this.#endStep();
+    });
+  }
+
+  /** How many versions ago its first token was sampled. */
+  #staleness({ firstVersion }: SimSequence, version: number): number {
+    assert(firstVersion !== null && firstVersion <= version, `version ${firstVersion} before ${version}`);
+    return version - firstVersion;
+  }
+
+  #runStages(stages: readonly ExclusiveStage[], tokens: number, onDone: () => void): void {
+    const [stage, ...rest] = stages;
+    if (stage === undefined) return onDone();
+    const { costs } = this.world;
+    const isTraining = stage === 'actorTraining' || stage === 'criticTraining';
+    const workMs = linear(isTraining ? costs.train : costs.score, tokens) * this.spec.computeScale;
+    const publishMs = stage === 'actorTraining' ? linear(costs.publish, this.spec.weightBytes) : 0;
+    this.#runStage(stage, workMs + publishMs, () => {
+      this.#stage = null;
+      this.#runStages(rest, tokens, onDone);
+    });
+  }
+
+  #runStage(stage: ExclusiveStage, workMs: number, onDone: () => void): void {
+    const { trainerLane, id } = this.spec;
+    assert(trainerLane !== null, `${id} has no trainer`);
+    this.#stage = new StageRun(this.world, {
+      job: id,
+      stage,
+      lanes: [at(this.lanes, trainerLane)],
+      workMs,
+      random: this.#stageRandom,
+      onGranted: (waitedMs) => this.#account.waited(stage, waitedMs),
+      onDone,
+    });
+  }
+
+  #publish(): void {
+    const version = ++this.version;
+    const { id, weightBytes, engineLanes } = this.spec;
+    this.#account.weightBytesBroadcast += weightBytes * engineLanes.length;
+    this.world.desk.tell(() => {
+      this.world.scheduler.dispatch({ kind: 'versionPublished', job: id, version });
+    });
+    this.#engines.published();
+  }
+
+  #endStep(): void {
+    this.#rounds.delete(++this.#stepsDone);
+    this.#account.tokens(this.#liveTokens());
+    if (this.#stepsDone === this.spec.steps) return this.#finish();
+    this.#startWhatMay();
+    this.#trainIfDue();
+  }
+
+  #finish(): void {
+    this.finishedMs = this.world.clock.nowMs;
+    const { id } = this.spec;
+    this.world.desk.tell(() => this.world.scheduler.dispatch({ kind: 'jobFinished', job: id }));
+    this.onOver();
+  }
+
+  /** All sequences with no fate yet, with what their engines have sampled by now. */
+  #liveTokens(): number {
+    for (const engine of this.#engines.awake) engine.commit();
+    let live = 0;
+    for (const { sequences } of this.#rounds.values()) for (const { tokens } of sequences) live += tokens;
+    return live;
+  }
+}

@@ -1,0 +1,94 @@
+import type { JobId, LaneId } from '../scheduler/state.js';
+import type { Timer } from './clock.js';
+import type { EngineLane, SimEngine } from './engine.js';
+import type { World } from './world.js';
+
+/** A stage that holds a lane, as the lane sees it. */
+export interface LaneHolder {
+  laneLost(): void;
+  laneReturned(): void;
+}
+
+/**
+ * One simulated device. A stage that holds it has all of it, and the engines awake on it stand still meanwhile; else
+ * the engines that have something to do share its time by their jobs' weights.
+ */
+export class SimLane implements EngineLane {
+  isUp = true;
+  /** Counts its losses: tells what was begun before one from what was begun after. */
+  epoch = 0;
+  holder: LaneHolder | null = null;
+  readonly engines = new Map<JobId, SimEngine>();
+  readonly #active = new Set<SimEngine>();
+  #weights = 0;
+  #resume: Timer | null = null;
+
+  constructor(
+    readonly id: LaneId,
+    readonly speed: number,
+    readonly bytesCapacity: number,
+    readonly world: World,
+  ) {}
+
+  /** True when a stage that comes now has to wait for generation to let go. */
+  get isGenerating(): boolean {
+    return this.#active.size > 0 && !this.#isBlocked;
+  }
+
+  add(engine: SimEngine): void {
+    this.engines.set(engine.owner.spec.id, engine);
+  }
+
+  remove(engine: SimEngine): void {
+    engine.isOpen = false;
+    this.engines.delete(engine.owner.spec.id);
+    this.#active.delete(engine);
+    this.world.clock.cancel(engine.timer);
+    this.#shareAll();
+  }
+
+  /** What the engine has to do has changed. */
+  share(engine: SimEngine): void {
+    if (engine.isActive === this.#active.has(engine)) {
+      engine.setShare(this.#shareOf(engine));
+      return;
+    }
+    if (engine.isActive) this.#active.add(engine);
+    else {
+      this.#active.delete(engine);
+      engine.setShare(0);
+    }
+    this.#shareAll();
+  }
+
+  hold(stage: LaneHolder): void {
+    this.holder = stage;
+    this.world.clock.cancel(this.#resume);
+    this.#resume = null;
+    this.#shareAll();
+  }
+
+  /** The stage gives the lane back; generation that stood still goes on a moment later. */
+  free(): void {
+    this.holder = null;
+    if (this.#active.size === 0) return;
+    this.#resume = this.world.clock.after(this.world.costs.resumeMs, () => {
+      this.#resume = null;
+      this.#shareAll();
+    });
+  }
+
+  get #isBlocked(): boolean {
+    return this.holder !== null || this.#resume !== null;
+  }
+
+  #shareOf(engine: SimEngine): number {
+    return this.#isBlocked || !this.#active.has(engine) ? 0 : engine.owner.spec.weight / this.#weights;
+  }
+
+  #shareAll(): void {
+    this.#weights = 0;
+    for (const engine of this.#active) this.#weights += engine.owner.spec.weight;
+    for (const engine of this.#active) engine.setShare(this.#shareOf(engine));
+  }
+}

@@ -1,0 +1,65 @@
+import type { PlanRecord } from '../scheduler/scheduler.js';
+import type { ExclusiveStage } from '../scheduler/stages.js';
+import type { JobId } from '../scheduler/state.js';
+import type { Busy, Span } from './records.js';
+
+/** Where a job's sampled tokens are; `decoded` is always the sum of the others. */
+export interface SimTokens {
+  readonly decoded: number;
+  readonly trained: number;
+  /** Of rollouts that a job without a trainer has delivered. */
+  readonly served: number;
+  /** Of rollouts whose group taught nothing. */
+  readonly filtered: number;
+  /** Of rollouts that were too old when their step was trained. */
+  readonly expired: number;
+  /** Of rollouts that were unfinished or unused when the job was given up. */
+  readonly aborted: number;
+  readonly inFlight: number;
+}
+
+export interface SimJobOutcome {
+  readonly id: JobId;
+  /** When it came; null if the simulation ended before. */
+  readonly startedMs: number | null;
+  /** When its last step was done, or it was given up; null if neither. */
+  readonly finishedMs: number | null;
+  readonly isGivenUp: boolean;
+  readonly steps: number;
+  readonly rollouts: number;
+  readonly tokens: SimTokens;
+  /** Read a second time because a cache was lost. */
+  readonly tokensRecomputed: number;
+  /** From asking for a stage to its grant; every sample up to a bound. */
+  readonly queueWaitMs: Readonly<Partial<Record<ExclusiveStage, readonly number[]>>>;
+  /** Rollouts trained on, by how many versions behind the newest their first token was. */
+  readonly staleness: readonly number[];
+  /** Bytes of weights pulled by engines. */
+  readonly weightBytes: number;
+  /** What sending every version to every engine it may have would have taken. */
+  readonly weightBytesBroadcast: number;
+  /** Between two tokens of a sequence, in ms; binned, at most 5 % too large. */
+  readonly tokenLatencyMs: { readonly p50: number | null; readonly p99: number | null };
+}
+
+/** What a simulation came to. All times are ms since its beginning. */
+export interface SimOutcome {
+  readonly policy: string;
+  readonly seed: number;
+  /** `stuck`: nothing was left to happen and not every job was done. */
+  readonly ended: 'done' | 'horizon' | 'stuck';
+  readonly endedMs: number;
+  /** From the first job's coming to the last one's end; null if not every job ended. */
+  readonly makespanMs: number | null;
+  readonly jobs: readonly SimJobOutcome[];
+  readonly busy: readonly Busy[];
+  readonly timeline: { readonly spans: readonly Span[]; readonly dropped: number };
+  /** The first plans, and how many more there were. */
+  readonly plans: readonly PlanRecord[];
+  readonly plansDropped: number;
+  readonly violations: number;
+  readonly firstViolation: string | null;
+  readonly yieldMs: readonly number[];
+  readonly lanesLost: number;
+  readonly stagesRepeated: number;
+}

@@ -1,0 +1,201 @@
+import { z } from 'zod';
+import { UserError } from '../lib/errors.js';
+import { isExclusive, type ExclusiveStage } from '../scheduler/stages.js';
+import type { JobId, LaneId } from '../scheduler/state.js';
+import type { CostModel } from './cost-model.js';
+import {
+  type Distribution,
+  distributionSchema,
+  largest,
+  loaded,
+  type WrittenDistribution,
+} from './distribution.js';
+
+const timeMs = (must: string) => z.number(must).min(0, must).max(1e12, must);
+
+/**
+ * What a user writes of one job for the simulator alone, as TOML spells it; everything has a default. A live run has
+ * all of it from its model and its task.
+ */
+export const simJobSchema = z.strictObject(
+  {
+    /** When the job comes, and when it is given up if it is not done; by the simulation's clock. */
+    arrives_ms: timeMs('a number of ms from 0').default(0),
+    leaves_ms: timeMs('a number of ms from 0').optional(),
+    prompt_tokens: distributionSchema.default(64),
+    /** Of one turn. */
+    completion_tokens: distributionSchema.default(256),
+    turns: distributionSchema.default(1),
+    /** Between two turns, and the tokens it then has for the model to read. */
+    environment_wait_ms: distributionSchema.default(0),
+    observation_tokens: distributionSchema.default(0),
+    /** From the end of a rollout to its reward. */
+    reward_ms: distributionSchema.default(0),
+    /** Of all groups, how many teach nothing because their rewards are equal: they are not trained on. */
+    filtered_share: z
+      .number('a number from 0 to 1')
+      .min(0, 'a number from 0 to 1')
+      .max(1, 'a number from 0 to 1')
+      .default(0),
+    /** How much more its model computes than the one the cost model was taken from. */
+    compute_scale: z
+      .number('a number above 0 and at most 1000000')
+      .gt(0, 'a number above 0 and at most 1000000')
+      .max(1e6, 'a number above 0 and at most 1000000')
+      .default(1),
+  },
+  'a table of keys',
+);
+
+/** `simJobSchema`'s values in the case of code. */
+export interface SimWork {
+  readonly arrivesMs: number;
+  readonly leavesMs?: number | undefined;
+  readonly promptTokens: Distribution;
+  readonly completionTokens: Distribution;
+  readonly turns: Distribution;
+  readonly environmentWaitMs: Distribution;
+  readonly observationTokens: Distribution;
+  readonly rewardMs: Distribution;
+  readonly filteredShare: number;
+  readonly computeScale: number;
+}
+
+/** The course of a rollout of one turn that was really run. */
+export interface RecordedRollout {
+  readonly promptTokens: number;
+  readonly tokens: number;
+  readonly isFiltered: boolean;
+}
+
+/** One job of a simulation. */
+export interface SimJobSpec extends SimWork {
+  readonly id: JobId;
+  readonly weight: number;
+  /** Training steps; for a job without a trainer, rounds of rollouts that are simply delivered. */
+  readonly steps: number;
+  readonly groupsPerStep: number;
+  readonly groupSize: number;
+  readonly stalenessVersionsMax: number;
+  /** Stages of a step in their order; a trainer's must hold `actorTraining`. */
+  readonly stages: readonly ExclusiveStage[];
+  readonly slotsMax: number;
+  readonly trainerLane: LaneId | null;
+  /** Ascending. */
+  readonly engineLanes: readonly LaneId[];
+  /** Device memory of an engine awake, and of the trainer. */
+  readonly engineBytes: number;
+  readonly trainerBytes: number;
+  /** What a pull moves. */
+  readonly weightBytes: number;
+  readonly tokenLatencyMs: number | null;
+  /** In place of what is drawn: these rollouts in this order, over again when they are used up. */
+  readonly recorded?: readonly RecordedRollout[];
+}
+
+export interface SimLaneSpec {
+  /** 1 is the lane of the cost model. */
+  readonly speed: number;
+  readonly bytesCapacity: number;
+}
+
+/** What goes wrong, drawn from the scenario's seed; nothing by default. */
+export interface SimFaults {
+  /** Lanes that are lost and come back; `perLaneDay` is how often on average. */
+  readonly laneLoss?: { readonly perLaneDay: number; readonly returnMs: Distribution };
+  /** Losses at a given time. */
+  readonly losses?: readonly { readonly lane: LaneId; readonly atMs: number; readonly returnMs: number }[];
+  /** This share of all turns is `factor` times as long. */
+  readonly stragglers?: { readonly share: number; readonly factor: number };
+  /** This share of all lanes runs at `factor` times its speed. */
+  readonly slowLanes?: { readonly share: number; readonly factor: number };
+}
+
+/** A whole simulation as plain data. */
+export interface SimScenario {
+  readonly seed: number;
+  readonly lanes: readonly SimLaneSpec[];
+  readonly jobs: readonly SimJobSpec[];
+  readonly costs: CostModel;
+  readonly faults?: SimFaults;
+}
+
+/** The parts of a job's work that are drawn. */
+type Spread =
+  'promptTokens' | 'completionTokens' | 'turns' | 'environmentWaitMs' | 'observationTokens' | 'rewardMs';
+
+/** What `simJobSchema` gave, once its keys are in the case of code. */
+export type WrittenSimWork = Omit<SimWork, Spread> & { readonly [Key in Spread]: WrittenDistribution };
+
+/** A job's work with its traces read. */
+export function simWork(written: WrittenSimWork, folder: string): SimWork {
+  return {
+    ...written,
+    promptTokens: loaded(written.promptTokens, folder),
+    completionTokens: loaded(written.completionTokens, folder),
+    turns: loaded(written.turns, folder),
+    environmentWaitMs: loaded(written.environmentWaitMs, folder),
+    observationTokens: loaded(written.observationTokens, folder),
+    rewardMs: loaded(written.rewardMs, folder),
+  };
+}
+
+/** Most tokens one rollout of the job may have sampled: what a scheduler may know of its length beforehand. */
+export function tokensMax(job: SimJobSpec): number {
+  if (job.recorded !== undefined) return job.recorded.reduce((most, { tokens }) => Math.max(most, tokens), 1);
+  return Math.max(1, Math.ceil(largest(job.completionTokens))) * Math.max(1, Math.ceil(largest(job.turns)));
+}
+
+/** @throws UserError for the first thing that cannot be simulated. */
+export function assertScenario({ lanes, jobs, faults }: SimScenario): void {
+  const lanesAre = lanes.length === 1 ? 'there is one lane' : `there are ${lanes.length} lanes`;
+  need(lanes.length > 0 && jobs.length > 0, 'a simulation needs at least one lane and one job');
+  for (const [index, { speed, bytesCapacity }] of lanes.entries()) {
+    need(speed > 0 && Number.isFinite(speed), `lane ${index}: speed is ${speed}, must be above 0`);
+    need(bytesCapacity > 0, `lane ${index}: bytesCapacity is ${bytesCapacity}, must be above 0`);
+  }
+  const ids = new Set<JobId>();
+  for (const job of jobs) {
+    need(!ids.has(job.id), `two jobs are named "${job.id}": give each a name of its own`);
+    ids.add(job.id);
+    const own = [...job.engineLanes, ...(job.trainerLane === null ? [] : [job.trainerLane])];
+    const strange = own.find((lane) => lanes[lane] === undefined);
+    need(strange === undefined, `job "${job.id}": no lane ${strange}: ${lanesAre}`);
+    need(job.engineLanes.length > 0, `job "${job.id}": engineLanes is empty, must name a lane`);
+    assertCounts(job);
+    const trains = job.stages.includes('actorTraining') || job.stages.includes('criticTraining');
+    need(
+      job.trainerLane === null ? job.stages.length === 0 : trains,
+      `job "${job.id}": stages are [${job.stages.join(', ')}], must hold a training stage exactly if there is a trainer`,
+    );
+    const unfit = job.stages.find((stage) => !isExclusive(stage) || stage === 'init');
+    need(unfit === undefined, `job "${job.id}": ${unfit} is no stage of a step`);
+  }
+  for (const { lane } of faults?.losses ?? [])
+    need(lanes[lane] !== undefined, `no lane ${lane} to lose: ${lanesAre}`);
+}
+
+function assertCounts(job: SimJobSpec): void {
+  const counts = {
+    steps: job.steps,
+    groupsPerStep: job.groupsPerStep,
+    groupSize: job.groupSize,
+    slotsMax: job.slotsMax,
+  };
+  for (const [name, count] of Object.entries(counts)) {
+    need(
+      Number.isSafeInteger(count) && count > 0,
+      `job "${job.id}": ${name} is ${count}, must be a whole number from 1`,
+    );
+  }
+  const { stalenessVersionsMax: bound, weight } = job;
+  need(
+    Number.isSafeInteger(bound) && bound >= 0,
+    `job "${job.id}": stalenessVersionsMax is ${bound}, must be a whole number from 0`,
+  );
+  need(weight > 0 && Number.isFinite(weight), `job "${job.id}": weight is ${weight}, must be above 0`);
+}
+
+function need(condition: boolean, message: string): void {
+  if (!condition) throw new UserError(message);
+}

@@ -1,0 +1,101 @@
+import { assert, at } from '../lib/assert.js';
+import type { Random } from '../lib/prng.js';
+import { draw, drawCount } from './distribution.js';
+import type { HeapItem } from './heap.js';
+import type { SimFaults, SimJobSpec } from './scenario.js';
+
+/** One turn of an episode: what the model samples, and what the environment then takes and gives back. */
+interface Turn {
+  readonly tokens: number;
+  readonly waitMs: number;
+  readonly observationTokens: number;
+}
+
+/** Where a sequence's KV is. */
+export interface KvHome {
+  take(sequences: readonly SimSequence[]): void;
+  forget(sequence: SimSequence): void;
+}
+
+/** One rollout: its whole course is drawn beforehand, so it is the same whatever the scheduler decides. */
+export class SimSequence implements HeapItem {
+  place = -1;
+  /** Sampled and committed: over all turns, and in this one. */
+  tokens = 0;
+  turnTokens = 0;
+  /** Tokens the engine has to read before the next one can be sampled. */
+  prefillLeft: number;
+  /** Version its first token was sampled under; null before. */
+  firstVersion: number | null = null;
+  /** The engine that has its KV. */
+  engine: KvHome | null = null;
+  /** While it decodes, on its engine's count of steps: when it had `turnTokens`, and when its turn ends. */
+  startStep = 0;
+  finishStep = 0;
+  readonly #turns: readonly Turn[];
+  #turn = 0;
+  #contextTokens: number;
+
+  constructor(
+    readonly id: number,
+    readonly step: number,
+    /** Its group teaches nothing. */
+    readonly isFiltered: boolean,
+    work: SimJobSpec,
+    faults: SimFaults,
+    random: Random,
+  ) {
+    this.#contextTokens = drawCount(work.promptTokens, 1, random);
+    this.prefillLeft = this.#contextTokens;
+    if (work.recorded !== undefined) {
+      const { promptTokens, tokens } = at(work.recorded, (id - 1) % work.recorded.length);
+      assert(tokens > 0 && promptTokens > 0, `a recorded rollout of ${promptTokens} and ${tokens} tokens`);
+      this.#contextTokens = this.prefillLeft = promptTokens;
+      this.#turns = [{ tokens, waitMs: 0, observationTokens: 0 }];
+      return;
+    }
+    const count = drawCount(work.turns, 1, random);
+    const { share = 0, factor = 1 } = faults.stragglers ?? {};
+    const turns: Turn[] = [];
+    for (let turn = 1; turn <= count; turn++) {
+      const isStraggler = share > 0 && random.uniform() < share;
+      const length = draw(work.completionTokens, random) * (isStraggler ? factor : 1);
+      const isLast = turn === count;
+      turns.push({
+        tokens: Math.max(1, Math.round(length)),
+        waitMs: isLast ? 0 : draw(work.environmentWaitMs, random),
+        observationTokens: isLast ? 0 : drawCount(work.observationTokens, 0, random),
+      });
+    }
+    this.#turns = turns;
+  }
+
+  /** Tokens still to sample in this turn. */
+  get turnLeft(): number {
+    return at(this.#turns, this.#turn).tokens - this.turnTokens;
+  }
+
+  /** Prompt, observations and all that was sampled. */
+  get contextTokens(): number {
+    return this.#contextTokens + this.tokens;
+  }
+
+  /** Ends a turn: how long its environment takes, or null when the episode is over. */
+  nextTurn(): number | null {
+    const { waitMs, observationTokens } = at(this.#turns, this.#turn);
+    if (this.#turn + 1 === this.#turns.length) return null;
+    this.#turn++;
+    this.turnTokens = 0;
+    this.#contextTokens += observationTokens;
+    this.prefillLeft += observationTokens;
+    return waitMs;
+  }
+
+  /** Its KV is gone: wherever it goes on, everything is read again. Returns how many tokens that are. */
+  dropCache(): number {
+    const before = this.prefillLeft;
+    this.engine = null;
+    this.prefillLeft = this.contextTokens;
+    return this.prefillLeft - before;
+  }
+}
