@@ -155,7 +155,7 @@ describe('complaints name the place, the key, the value and the remedy', () => {
     ['[rollout]\nmin_p = "low"', 'FILE: rollout.min_p is "low", must be a number from 0 to 1'],
     ['[optimizer]\nbeta2 = 1', 'FILE: optimizer.beta2 is 1, must be a number from 0 to below 1'],
     ['[algorithm]\nadvantage = "max"', 'FILE: algorithm.advantage is "max", must be "std" or "mean"'],
-    ['[scheduler]\npolicy = "fifo"', 'FILE: scheduler.policy is "fifo", must be "priority"'],
+    ['[scheduler]\npolicy = "best"', 'FILE: scheduler.policy is "best", must be "serial" or "static"'],
     [
       '[engine]\nkv_blocks = "some"',
       'FILE: engine.kv_blocks is "some", must be "auto" or a whole number from 1',

@@ -3,7 +3,7 @@ import { Random } from '#src/lib/prng.js';
 import { check, INVARIANTS, type Invariant } from '#src/scheduler/check.js';
 import { reduce } from '#src/scheduler/events.js';
 import type { Plan, WakeOrder } from '#src/scheduler/plan.js';
-import { priority } from '#src/scheduler/policies/priority.js';
+import { policyNamed } from '#src/scheduler/policies/index.js';
 import { decide } from '#src/scheduler/scheduler.js';
 import {
   bytesFree,
@@ -18,6 +18,8 @@ import {
   type StageRequest,
 } from '#src/scheduler/state.js';
 import { randomEvent } from './world.js';
+
+const priority = policyNamed('priority');
 
 const reason = 'corrupted';
 

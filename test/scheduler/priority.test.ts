@@ -1,12 +1,13 @@
 import { describe, expect, it } from 'vitest';
-import { UserError } from '#src/lib/errors.js';
 import { commit, isIdle, type Plan } from '#src/scheduler/plan.js';
 import { policyNamed } from '#src/scheduler/policies/index.js';
-import { OVERTAKEN_MAX, priority } from '#src/scheduler/policies/priority.js';
+import { OVERTAKEN_MAX } from '#src/scheduler/policies/stage-placement.js';
 import { decide } from '#src/scheduler/scheduler.js';
 import { STAGES, tierOf } from '#src/scheduler/stages.js';
 import type { Snapshot } from '#src/scheduler/state.js';
 import { added, after, asks, awake, jobSpec, lanesUp, lines, released, settled, wants } from './world.js';
+
+const priority = policyNamed('priority');
 
 /** One cycle, everything it ordered carried out. */
 function next(snapshot: Snapshot): { plan: Plan; snapshot: Snapshot } {
@@ -402,13 +403,5 @@ describe("RLix's defects", () => {
     expect(finished.snapshot.jobs.has('A')).toBe(false);
     expect([finished.snapshot.grants, finished.snapshot.requests]).toEqual([[], []]);
     expect(planOf(finished.snapshot)).toEqual(['wake B on 0 with 4 at v0']);
-  });
-});
-
-describe('policies', () => {
-  it('are found by name', () => {
-    expect(policyNamed('priority')).toBe(priority);
-    expect(() => policyNamed('best')).toThrow(UserError);
-    expect(() => policyNamed('best')).toThrow('scheduler.policy is "best": use one of priority');
   });
 });

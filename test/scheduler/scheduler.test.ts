@@ -7,10 +7,12 @@ import {
   type SleepOrder,
   type WakeOrder,
 } from '#src/scheduler/plan.js';
-import { priority } from '#src/scheduler/policies/priority.js';
+import { policyNamed } from '#src/scheduler/policies/index.js';
 import { decide, Scheduler, StageRefused, type Effects, type PlanRecord } from '#src/scheduler/scheduler.js';
 import { createSnapshot, type Snapshot } from '#src/scheduler/state.js';
 import { added, jobSpec, lines, wants } from './world.js';
+
+const priority = policyNamed('priority');
 
 /** An order that its lane has not answered yet. */
 interface Pending<Order> {

@@ -1,15 +1,68 @@
+import type { z } from 'zod';
 import { UserError } from '../../lib/errors.js';
-import type { Policy } from '../plan.js';
+import { shown } from '../../model/files.js';
+import type { Policy, PolicyDefinition } from '../plan.js';
+import { fifo } from './fifo.js';
+import { gapRatio } from './gap-ratio.js';
 import { priority } from './priority.js';
+import { roundRobin } from './round-robin.js';
+import { serial } from './serial.js';
+import { shortestFirst } from './shortest-first.js';
+import { staticShares } from './static-shares.js';
+import { tokenWeighted } from './token-weighted.js';
 
-/** Every policy by the name a config gives it. */
-export const POLICIES: ReadonlyMap<string, Policy> = new Map([['priority', priority]]);
+/** Every policy by the name a config gives it. What stands here is tested like all the others. */
+export const POLICIES: ReadonlyMap<string, PolicyDefinition> = new Map([
+  entry(serial),
+  entry(staticShares),
+  entry(fifo),
+  entry(roundRobin),
+  entry(priority),
+  entry(gapRatio),
+  entry(tokenWeighted),
+  entry(shortestFirst),
+]);
 
-/** @throws UserError when there is none of that name. */
-export function policyNamed(name: string): Policy {
-  const policy = POLICIES.get(name);
-  if (policy === undefined) {
+/** Every definition's options in one type: `create` reads them by its own schema. */
+function entry<Options>(definition: PolicyDefinition<Options>): [string, PolicyDefinition] {
+  const create = (options: unknown): Policy => definition.create(definition.options.parse(options));
+  return [definition.name, { ...definition, create }];
+}
+
+/**
+ * The policy of that name, with `scheduler.options` as the config has them.
+ *
+ * @throws UserError when there is none of that name, or an option is not one of its own or out of range.
+ */
+export function policyNamed(name: string, options: Readonly<Record<string, unknown>> = {}): Policy {
+  const definition = POLICIES.get(name);
+  if (definition === undefined) {
     throw new UserError(`scheduler.policy is "${name}": use one of ${[...POLICIES.keys()].join(', ')}`);
   }
-  return policy;
+  const { success, error } = definition.options.safeParse(options);
+  const [issue] = success ? [] : error.issues;
+  if (issue !== undefined) throw optionError(name, options, issue);
+  return definition.create(options);
+}
+
+function optionError(
+  policy: string,
+  options: Readonly<Record<string, unknown>>,
+  issue: z.core.$ZodIssue,
+): UserError {
+  if (issue.code === 'unrecognized_keys') {
+    const [key = ''] = issue.keys;
+    const value = shown(options[key]);
+    return new UserError(
+      `scheduler.options.${key} is ${value}: policy "${policy}" has no such option, remove it`,
+    );
+  }
+  const value = shown(issue.path.reduce<unknown>(memberOf, options));
+  const key = ['scheduler.options', ...issue.path.map(String)].join('.');
+  return new UserError(`${key} is ${value}, must be ${issue.message}`);
+}
+
+function memberOf(value: unknown, key: PropertyKey): unknown {
+  if (typeof value !== 'object' || value === null) return undefined;
+  return Object.getOwnPropertyDescriptor(value, key)?.value;
 }

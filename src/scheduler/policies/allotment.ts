@@ -1,0 +1,130 @@
+import { assert, at } from '../../lib/assert.js';
+import type { Draft, Resident } from '../draft.js';
+import { engineOn, isUsable, type EngineState, type JobId, type JobState, type LaneId } from '../state.js';
+import { canWake, whyGone } from './upkeep.js';
+
+/**
+ * Who shall generate where, with how many slots, once everything is carried out. Made after the stages have been
+ * placed, it counts the bytes that they leave. An engine that is allotted nothing may always be moved for one that is.
+ */
+export class Allotment {
+  readonly #slots = new Map<JobId, Map<LaneId, number>>();
+  readonly #totals = new Map<JobId, number>();
+  /** By lane: bytes that engines may fill and nothing is allotted yet; -1 where nothing may be. */
+  readonly #bytes: Float64Array<ArrayBuffer>;
+
+  constructor(readonly draft: Draft) {
+    this.#bytes = engineRoom(draft);
+  }
+
+  /** True if the job's engine has room on the lane beside those that are allotted something there. */
+  fits(job: JobState, lane: LaneId): boolean {
+    return job.engineBytes <= at(this.#bytes, lane);
+  }
+
+  /** Allots slots, at least one; asked once for a job and lane on which it fits. */
+  give(job: JobState, lane: LaneId, slots: number): void {
+    assert(this.fits(job, lane), `${job.id} does not fit on lane ${lane}`);
+    assert(slots >= 1 && slots <= job.slotsMax, `${slots} slots of ${job.slotsMax}`);
+    const lanes = this.#slots.get(job.id) ?? new Map<LaneId, number>();
+    assert(!lanes.has(lane), `${job.id} is allotted lane ${lane} twice`);
+    this.#slots.set(job.id, lanes.set(lane, slots));
+    this.#totals.set(job.id, this.total(job) + slots);
+    this.#bytes[lane] = at(this.#bytes, lane) - job.engineBytes;
+  }
+
+  /** Slots of the job on a lane. */
+  slots(job: JobState, lane: LaneId): number {
+    return this.#slots.get(job.id)?.get(lane) ?? 0;
+  }
+
+  /** Slots of the job on all lanes. */
+  total(job: JobState): number {
+    return this.#totals.get(job.id) ?? 0;
+  }
+
+  /** Lanes on which the job has slots, in the order they were given. */
+  lanes(job: JobState): Iterable<LaneId> {
+    return this.#slots.get(job.id)?.keys() ?? [];
+  }
+}
+
+/** By lane: bytes that trainers, stages and promises leave to engines; -1 where the lane is out of use. */
+export function engineRoom(draft: Draft): Float64Array<ArrayBuffer> {
+  const { lanes, jobs } = draft.snapshot;
+  const room = Float64Array.from(lanes, (lane) => draft.bytesFree(lane.id));
+  for (const job of jobs.values()) {
+    for (const { lane, bytes } of job.engines) room[lane] = at(room, lane) + bytes;
+  }
+  for (const lane of lanes) if (!isUsable(lane)) room[lane.id] = -1;
+  return room;
+}
+
+/** Jobs that still want something generated, in order of arrival. */
+export function contenders(draft: Draft): JobState[] {
+  return [...draft.snapshot.jobs.values()].filter((job) => !job.finished && job.demand.rollouts > 0);
+}
+
+/**
+ * Orders what leads to the allotment. Engines that are allotted nothing hold their sequences, and sleep when there
+ * are slots for those elsewhere or when their memory is needed. A job without rollouts keeps an engine on its
+ * trainer's lane as long as nobody needs the room: that is where its next weights appear.
+ *
+ * @param isOut jobs whose engines sleep whatever the room.
+ */
+export function reach(allotment: Allotment, isOut: (job: JobState) => boolean = () => false): void {
+  const { draft } = allotment;
+  const jobs = [...draft.snapshot.jobs.values()];
+  for (const job of jobs) {
+    for (const engine of job.engines) {
+      if (engine.status !== 'awake' || draft.isLeaving(engine)) continue;
+      if (isOut(job)) draft.sleep({ job, engine }, 'not its turn');
+      else adjust(allotment, { job, engine });
+    }
+  }
+  for (const job of jobs) for (const lane of allotment.lanes(job)) wakeFor(allotment, job, lane);
+  for (const job of jobs) if (!isOut(job)) resideAtHome(draft, job);
+}
+
+function adjust(allotment: Allotment, resident: Resident): void {
+  const { draft } = allotment;
+  const { job, engine } = resident;
+  const slots = allotment.slots(job, engine.lane);
+  const gone = whyGone(draft, job, engine) ?? (slots > 0 ? null : whySpare(allotment, job, engine));
+  if (gone !== null) return draft.sleep(resident, gone);
+  const isAtRest = job.demand.rollouts === 0;
+  if (slots === engine.slots || (slots === 0 && isAtRest)) return;
+  draft.resize(resident, slots, slots === 0 ? 'others have its slots now' : 'its share has changed');
+}
+
+/** Why an engine without slots need not hold what it has; null if it should. */
+function whySpare(allotment: Allotment, job: JobState, engine: EngineState): string | null {
+  const { rollouts, runnable } = job.demand;
+  if (rollouts === 0) return engine.lane === job.trainerLane ? null : 'nothing is left to generate';
+  // What waits for its environment comes back: an idle engine should not nap between two turns.
+  const wanted = engine.running > 0 ? runnable : rollouts;
+  return wanted <= allotment.total(job) ? 'its sequences have slots elsewhere' : null;
+}
+
+function wakeFor(allotment: Allotment, job: JobState, lane: LaneId): void {
+  const { draft } = allotment;
+  const engine = engineOn(job, lane);
+  if (engine !== undefined && !draft.isLeaving(engine)) return;
+  if (engine === undefined && draft.bytesFree(lane) >= job.engineBytes) {
+    const slots = allotment.slots(job, lane);
+    return draft.wake(job, lane, `its share here is ${slots} of its ${job.slotsMax} slots`, slots);
+  }
+  const room = draft.room(lane, job.engineBytes, (other) => allotment.slots(other.job, lane) === 0);
+  if (room === 'never') return;
+  if (typeof room !== 'string') {
+    for (const resident of room) draft.sleep(resident, `makes room for ${job.id}, whose share this is`);
+  }
+  draft.setAside(lane, job.engineBytes);
+}
+
+function resideAtHome(draft: Draft, job: JobState): void {
+  const home = job.trainerLane;
+  if (home === null || job.demand.rollouts > 0 || job.engines.length > 0) return;
+  if (!canWake(draft, job, home) || draft.bytesFree(home) < job.engineBytes) return;
+  draft.wake(job, home, "its trainer's lane");
+}

@@ -1,0 +1,133 @@
+import { at } from '../../lib/assert.js';
+import { Draft } from '../draft.js';
+import type { Plan, Policy, PolicyDefinition } from '../plan.js';
+import { engineOn, mayLiveOn, type JobState, type LaneId, type Snapshot } from '../state.js';
+import { Allotment, contenders, engineRoom, reach } from './allotment.js';
+import { divide, type Claimant } from './gap-planner.js';
+import { NO_OPTIONS } from './options.js';
+import { seat, type Guest } from './seating.js';
+import { byTier, placeStages } from './stage-placement.js';
+
+/**
+ * RLix's generation: each job's share of the lanes follows its share of the rollouts that remain, as `divide` says.
+ * Where every job can have a lane, lanes are divided; where there are too few, the slots of each lane. A job of which
+ * no engine is awake yet counts one step's rollouts on top, so that a newcomer is not kept waiting.
+ *
+ * A job without rollouts has no target and no floor: it gives all back (P4). Stages by tier, as in `priority`.
+ */
+export const gapRatio: PolicyDefinition<object> = {
+  name: 'gapRatio',
+  after: 'RLix (gap-ratio planner)',
+  summary: "each job's share of lanes or slots follows its share of the rollouts that remain",
+  isWorkConserving: true,
+  turnsMax: 1,
+  options: NO_OPTIONS,
+  create: () => gapRatioPolicy(rolloutsLeft),
+};
+
+/** Rollouts that remain, and those of a step while no engine is awake yet. */
+function rolloutsLeft({ demand, stepRollouts, engines }: JobState): number {
+  const isAwake = engines.some((engine) => engine.status === 'awake');
+  return demand.rollouts + (isAwake ? 0 : stepRollouts);
+}
+
+/** @param workOf what a job with rollouts outstanding has left, in any unit; above 0. */
+export function gapRatioPolicy(workOf: (job: JobState) => number): Policy {
+  return (snapshot: Snapshot): Plan => {
+    const draft = new Draft(snapshot);
+    placeStages(draft, byTier(snapshot.requests));
+    const allotment = new Allotment(draft);
+    share(allotment, workOf);
+    reach(allotment);
+    return draft.plan();
+  };
+}
+
+function share(allotment: Allotment, workOf: (job: JobState) => number): void {
+  const { draft } = allotment;
+  const bytes = engineRoom(draft);
+  const jobs = contenders(draft)
+    .map((job) => contenderOf(job, bytes))
+    .filter(({ lanes }) => lanes.length > 0);
+  if (jobs.length === 0) return;
+  const grain = grainFor(jobs, draft.snapshot.lanes.length);
+  const claimants = jobs.map((contender) => claimantOf(allotment, contender, grain, workOf(contender.job)));
+  const shares = divide({ partsPerLane: grain.partsPerLane, bytes, claimants });
+  shares.forEach((parts, index) => {
+    const job = jobs[index]?.job;
+    if (job === undefined) return;
+    for (const [lane, count] of parts) allotment.give(job, lane, grain.slots(job, count));
+  });
+}
+
+interface Contender extends Guest {
+  readonly job: JobState;
+}
+
+/** Lanes on which the job could generate; it likes best those that have its engine, then its trainer's. */
+function contenderOf(job: JobState, room: Float64Array): Contender {
+  const fits = (lane: LaneId): boolean => job.engineBytes <= at(room, lane);
+  // A copy for each of many jobs would take longer than all the rest.
+  const lanes = job.engineLanes.every(fits) ? job.engineLanes : job.engineLanes.filter(fits);
+  const liked = job.engines.map((engine) => engine.lane).filter(fits);
+  const home = job.trainerLane;
+  if (home !== null && mayLiveOn(job, home) && fits(home)) liked.push(home);
+  return { job, lanes, liked };
+}
+
+/** What one part of a lane is. */
+interface Grain {
+  readonly partsPerLane: number;
+  /** Most parts that a job may have of one lane. */
+  readonly partsMax: number;
+  /** The slots of a job that so many parts of one lane are, and back. */
+  slots(job: JobState, parts: number): number;
+  parts(job: JobState, slots: number): number;
+}
+
+function grainFor(jobs: readonly Contender[], laneCount: number): Grain {
+  const isAny = (_: JobState, count: number): number => Math.min(count, 1);
+  if (seat(jobs, laneCount, 1) !== null) {
+    return { partsPerLane: 1, partsMax: 1, slots: (job, parts) => parts * job.slotsMax, parts: isAny };
+  }
+  // The job with the fewest slots has one a part, so that others' slots are never less than their parts.
+  const partsPerLane = jobs.reduce((least, { job }) => Math.min(least, job.slotsMax), Infinity);
+  if (seat(jobs, laneCount, partsPerLane) !== null) {
+    return {
+      partsPerLane,
+      partsMax: partsPerLane,
+      slots: (job, parts) => Math.round((parts * job.slotsMax) / partsPerLane),
+      parts: (job, slots) => Math.round((slots * partsPerLane) / job.slotsMax),
+    };
+  }
+  // More jobs than slots: one slot for each.
+  return { partsPerLane: jobs.length, partsMax: 1, slots: isAny, parts: isAny };
+}
+
+function claimantOf(
+  allotment: Allotment,
+  { job, lanes, liked }: Contender,
+  grain: Grain,
+  work: number,
+): Claimant {
+  const parts = new Map<LaneId, number>();
+  for (const engine of job.engines) {
+    if (allotment.draft.isLeaving(engine) || !allotment.fits(job, engine.lane)) continue;
+    const count = grain.parts(job, engine.slots);
+    if (count > 0) parts.set(engine.lane, count);
+  }
+  const slotsPerPart = Math.max(grain.slots(job, grain.partsMax) / grain.partsMax, 1);
+  return {
+    id: job.id,
+    work,
+    lanes,
+    liked,
+    parts,
+    partsMax: Math.ceil(job.demand.rollouts / slotsPerPart),
+    partsPerLaneMax: grain.partsMax,
+    runnable: job.demand.runnable,
+    bytes: job.engineBytes,
+    slots: (count) => grain.slots(job, count),
+    running: (lane) => engineOn(job, lane)?.running ?? 0,
+  };
+}
