@@ -69,6 +69,8 @@ export function dividedByWeight(
   slots: number,
   turn: number,
 ): Map<JobState, number> {
+  const slotsMax = jobs.reduce((sum, job) => sum + job.slotsMax, 0);
+  if (slots >= slotsMax) return new Map(jobs.map((job) => [job, job.slotsMax]));
   const shares = new Map<JobState, number>();
   const start = slots < jobs.length ? turn % jobs.length : 0;
   const inTurn = [...jobs.slice(start), ...jobs.slice(0, start)];

@@ -1,8 +1,8 @@
 import { z } from 'zod';
 import { at } from '../../lib/assert.js';
-import { Draft } from '../draft.js';
+import { Draft, type Resident } from '../draft.js';
 import type { PolicyDefinition } from '../plan.js';
-import { engineOn, type JobState, type LaneId, type StageRequest } from '../state.js';
+import { engineOn, isUsable, mayLiveOn, type JobState, type LaneId, type StageRequest } from '../state.js';
 import {
   dividedByWeight,
   guardSchema,
@@ -71,7 +71,9 @@ export const sloGuard: PolicyDefinition<Options> = {
     const background = jobs.filter((job) => !isForeground(job));
     for (const job of neediestFirst(draft, background)) useFreeLanes(draft, job, guards);
     let isWatched = false;
-    for (const [lane, guard] of guards) if (shareLane(draft, background, lane, guard)) isWatched = true;
+    const order = new Map(background.map((job, index) => [job, index]));
+    const parts = { jobs: background, order, byLane: residentsByLane(draft, background) };
+    for (const [lane, guard] of guards) if (shareLane(draft, lane, guard, parts)) isWatched = true;
     const memory = {
       lanes: Object.fromEntries([...guards].map(([lane, { state }]) => [String(lane), state])),
     };
@@ -188,23 +190,44 @@ function useFreeLanes(draft: Draft, job: JobState, guards: ReadonlyMap<LaneId, G
   }
 }
 
-/** Divides a guarded lane's slots among the background there. Returns whether there is any that wants some. */
-function shareLane(draft: Draft, background: readonly JobState[], lane: LaneId, guard: GuardedLane): boolean {
-  const open = new Set(background.filter((job) => couldWake(draft, job, lane)));
-  const wanting = background.filter((job) => {
-    const engine = engineOn(job, lane);
-    return open.has(job) || (engine !== undefined && !draft.isLeaving(engine) && job.demand.rollouts > 0);
-  });
-  const slots = dividedByWeight(wanting, guard.slots, guard.state.steps);
-  for (const job of background) {
-    const engine = engineOn(job, lane);
-    const share = slots.get(job) ?? 0;
-    if (engine !== undefined) setSlots(draft, { job, engine }, share, 'what the foreground leaves here');
-    else if (share > 0 && job.engineBytes <= draft.bytesFree(lane)) {
-      draft.wake(job, lane, 'what the foreground leaves here', share);
+/** Engines of these jobs that stay, by lane; in the order of the jobs. */
+function residentsByLane(draft: Draft, jobs: readonly JobState[]): Map<LaneId, Resident[]> {
+  const byLane = new Map<LaneId, Resident[]>();
+  for (const job of jobs) {
+    for (const engine of job.engines) {
+      if (draft.isLeaving(engine)) continue;
+      const residents = byLane.get(engine.lane);
+      if (residents === undefined) byLane.set(engine.lane, [{ job, engine }]);
+      else residents.push({ job, engine });
     }
   }
-  return wanting.length > 0;
+  return byLane;
+}
+
+/** Divides a guarded lane's slots among the background there. Returns whether there is any that wants some. */
+function shareLane(draft: Draft, lane: LaneId, guard: GuardedLane, background: Background): boolean {
+  const residents = background.byLane.get(lane) ?? [];
+  const open = background.jobs.filter((job) => couldWake(draft, job, lane));
+  const wanting = residents.map(({ job }) => job).filter((job) => job.demand.rollouts > 0);
+  // In order of arrival: an engine that wakes by this plan stands in the same place in the next.
+  const order = (job: JobState): number => background.order.get(job) ?? 0;
+  const all = open.length === 0 ? wanting : [...wanting, ...open].sort((a, b) => order(a) - order(b));
+  const shares = dividedByWeight(all, guard.slots, guard.state.steps);
+  for (const resident of residents) {
+    setSlots(draft, resident, shares.get(resident.job) ?? 0, 'what the foreground leaves here');
+  }
+  for (const job of open) {
+    const share = shares.get(job) ?? 0;
+    if (share === 0 || job.engineBytes > draft.bytesFree(lane)) continue;
+    draft.wake(job, lane, 'what the foreground leaves here', share);
+  }
+  return all.length > 0;
+}
+
+interface Background {
+  readonly jobs: readonly JobState[];
+  readonly order: ReadonlyMap<JobState, number>;
+  readonly byLane: ReadonlyMap<LaneId, readonly Resident[]>;
 }
 
 /** On guarded lanes the background displaces nobody. */
@@ -212,6 +235,8 @@ function couldWake(draft: Draft, job: JobState, lane: LaneId): boolean {
   return (
     job.demand.runnable > draft.slots(job) &&
     job.engineBytes <= draft.bytesFree(lane) &&
-    sleepingLanes(draft, job).includes(lane)
+    isUsable(at(draft.snapshot.lanes, lane)) &&
+    mayLiveOn(job, lane) &&
+    engineOn(job, lane) === undefined
   );
 }
