@@ -150,6 +150,19 @@ describe('the SLO guard', () => {
     expect(slotsOf(atRest(after(snapshot, wants('second', 1)), policy), 'second')).toBe(4);
   });
 
+  it('lets a background that has several engines make room for one that has none, for good', () => {
+    const part = { trainerLane: null, engineBytes: 60 };
+    const first = atRest(
+      after(lanesUp(2, 100), added(jobSpec('a', { ...part, engineLanes: [0, 1] })), wants('a', 8)),
+      policy,
+    );
+    const both = atRest(
+      after(first, added(jobSpec('b', { ...part, engineLanes: [1] })), wants('b', 8)),
+      policy,
+    );
+    expect([slotsOf(both, 'a', 0), slotsOf(both, 'a', 1), slotsOf(both, 'b', 1)]).toEqual([4, -1, 4]);
+  });
+
   it("grants the foreground's stages first", () => {
     const both = after(together(), asks('back', 'init', [0]), asks('front', 'valueCompute', [0]));
     expect(linesOf(both)).toEqual(['grant 2', 'keep nothing for 1']);
