@@ -19,16 +19,19 @@ function crowd(lanesWanted: number): Snapshot {
   return snapshot;
 }
 
-/** Time of a core, so that whoever else uses the machine meanwhile is not counted. Once compiled: it plans all day. */
+/**
+ * Time of a core, so that whoever else uses the machine meanwhile is not counted; over several plans, since some
+ * systems count that time in ticks. Once compiled: a scheduler plans all day.
+ */
 function medianMs(work: () => void): number {
   for (let warmUp = 0; warmUp < 30; warmUp++) work();
-  const times = Array.from({ length: 15 }, () => {
+  const batches = Array.from({ length: 7 }, () => {
     const start = process.cpuUsage();
-    work();
+    for (let run = 0; run < 10; run++) work();
     const { user, system } = process.cpuUsage(start);
-    return (user + system) / 1000;
+    return (user + system) / 1000 / 10;
   }).sort((a, b) => a - b);
-  return times[7] ?? NaN;
+  return batches[3] ?? NaN;
 }
 
 /** Everything that was ordered has happened, until the policy orders nothing more. */

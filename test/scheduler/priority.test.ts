@@ -297,29 +297,6 @@ describe("RLix's defects", () => {
     expect(planOf(asleep.snapshot)).toEqual(['grant 2']);
   });
 
-  it('P1b: a third job asking for the init of all lanes leaves the second one generating while the first trains', () => {
-    const half = (id: string, home: number, lanes: number[]) =>
-      jobSpec(id, { trainerLane: home, engineLanes: lanes, engineBytes: 80 });
-    let snapshot = after(
-      lanesUp(4, 100),
-      added(half('P1', 0, [0, 1])),
-      added(half('P2', 2, [2, 3])),
-      wants('P2', 8),
-    );
-    snapshot = awake(awake(snapshot, 'P2', 2, 4), 'P2', 3, 4);
-    snapshot = next(after(snapshot, asks('P1', 'actorTraining', [0, 1]))).snapshot;
-    snapshot = after(
-      snapshot,
-      added(jobSpec('P3', { engineLanes: [] })),
-      asks('P3', 'init', [0, 1, 2, 3], 50),
-    );
-    for (let round = 0; round < 20; round++) {
-      const cycle = next(after(snapshot, wants('P2', 8 - (round % 3))));
-      expect(lines(cycle.plan)).toEqual(['keep 2,3 for 2']);
-      snapshot = cycle.snapshot;
-    }
-  });
-
   it('P2: two alternating streams of a low tier do not starve a high one', () => {
     let snapshot = after(
       lanesUp(2),

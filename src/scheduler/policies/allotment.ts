@@ -19,7 +19,7 @@ export class Allotment {
 
   /** True if the job's engine has room on the lane beside those that are allotted something there. */
   fits(job: JobState, lane: LaneId): boolean {
-    return job.engineBytes <= at(this.#bytes, lane);
+    return job.engineBytes <= (this.#bytes[lane] ?? -1);
   }
 
   /** Allots slots, at least one; asked once for a job and lane on which it fits. */

@@ -18,9 +18,12 @@ export function fillInOrder(allotment: Allotment, jobs: readonly JobState[]): vo
 class Filling {
   /** By lane: what is left of it, from 1 down to 0. */
   readonly #left: Float64Array<ArrayBuffer>;
+  /** Lanes of which anything is left. */
+  #lanesLeft: number;
 
   constructor(readonly allotment: Allotment) {
     this.#left = new Float64Array(allotment.draft.snapshot.lanes.length).fill(1);
+    this.#lanesLeft = this.#left.length;
   }
 
   fill(job: JobState): void {
@@ -32,10 +35,15 @@ class Filling {
     const engines = job.engines.filter((engine) => !draft.isLeaving(engine));
     for (const { lane } of engines.sort((a, b) => b.running - a.running)) take(lane);
     if (job.trainerLane !== null && job.engineLanes.includes(job.trainerLane)) take(job.trainerLane);
-    for (const isTaken of [false, true]) {
+    // Nobody's lanes first: a lane of which less is left than one slot is not even tried.
+    for (const [least, below] of [
+      [1, Infinity],
+      [(1 - EPSILON) / job.slotsMax, 1],
+    ] as const) {
       for (const lane of job.engineLanes) {
-        if (missing <= 0) return;
-        if (at(this.#left, lane) < 1 === isTaken) take(lane);
+        if (missing <= 0 || this.#lanesLeft === 0) return;
+        const left = at(this.#left, lane);
+        if (left >= least && left < below) take(lane);
       }
     }
   }
@@ -47,7 +55,9 @@ class Filling {
     const { allotment } = this;
     if (taken < 1 || allotment.slots(job, lane) > 0 || !allotment.fits(job, lane)) return 0;
     allotment.give(job, lane, taken);
-    this.#left[lane] = at(this.#left, lane) - taken / job.slotsMax;
+    const left = at(this.#left, lane) - taken / job.slotsMax;
+    this.#left[lane] = left;
+    if (left < EPSILON) this.#lanesLeft--;
     return taken;
   }
 }

@@ -79,6 +79,8 @@ class GapPlanner {
   readonly #owners: Set<Share>[];
   readonly #used: Uint32Array<ArrayBuffer>;
   readonly #bytes: Float64Array<ArrayBuffer>;
+  /** Parts that anybody has. */
+  #active = 0;
 
   constructor(readonly division: Division) {
     const { claimants, partsPerLane } = division;
@@ -166,6 +168,7 @@ class GapPlanner {
 
   /** Free parts only ever get fewer, so a lane that had none for this claimant is not looked at again. */
   #freeLane(share: Share): LaneId | null {
+    if (this.#active >= this.#budget) return null;
     const { lanes, liked } = share.claimant;
     for (; share.next < liked.length + lanes.length; share.next++) {
       const lane = share.next < liked.length ? at(liked, share.next) : at(lanes, share.next - liked.length);
@@ -215,6 +218,7 @@ class GapPlanner {
     const { claimant } = share;
     share.parts.set(lane, before + change);
     share.active += change;
+    this.#active += change;
     share.slots += claimant.slots(before + change) - claimant.slots(before);
     this.#used[lane] = at(this.#used, lane) + change;
   }

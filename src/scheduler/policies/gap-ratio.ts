@@ -1,4 +1,3 @@
-import { at } from '../../lib/assert.js';
 import { Draft } from '../draft.js';
 import type { Plan, Policy, PolicyDefinition } from '../plan.js';
 import { engineOn, mayLiveOn, type JobState, type LaneId, type Snapshot } from '../state.js';
@@ -66,7 +65,7 @@ interface Contender extends Guest {
 
 /** Lanes on which the job could generate; it likes best those that have its engine, then its trainer's. */
 function contenderOf(job: JobState, room: Float64Array): Contender {
-  const fits = (lane: LaneId): boolean => job.engineBytes <= at(room, lane);
+  const fits = (lane: LaneId): boolean => job.engineBytes <= (room[lane] ?? -1);
   // A copy for each of many jobs would take longer than all the rest.
   const lanes = job.engineLanes.every(fits) ? job.engineLanes : job.engineLanes.filter(fits);
   const liked = job.engines.map((engine) => engine.lane).filter(fits);

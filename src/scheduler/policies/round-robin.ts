@@ -106,12 +106,16 @@ class TurnTable {
 
   /** In order of arrival. */
   wanting(lane: LaneId): JobState[] {
-    return this.#jobs.filter((job, index) => {
+    const wanting: JobState[] = [];
+    for (let index = 0; index < this.#jobs.length; index++) {
       const place = index * this.#laneCount + lane;
-      if (this.#isOpen[place] === 0) return false;
-      const isWanted = at(this.#missing, index) > 0 || at(this.#running, place) > 0;
-      return isWanted && this.allotment.fits(job, lane);
-    });
+      // Plain indexing: this is asked once for every job and lane there is.
+      if (this.#isOpen[place] !== 1) continue;
+      if ((this.#missing[index] ?? 0) <= 0 && this.#running[place] === 0) continue;
+      const job = this.#jobs[index];
+      if (job !== undefined && this.allotment.fits(job, lane)) wanting.push(job);
+    }
+    return wanting;
   }
 
   give(id: JobId, lane: LaneId): void {
