@@ -36,6 +36,15 @@ export interface Engine {
   readonly version: number;
   /** Sequences held, waiting ones included. */
   readonly sequenceCount: number;
+  /** Sequences that have a slot and a cache on the device, those held included. */
+  readonly runningCount: number;
+  /** How many sequences run at once at most. */
+  readonly slotsMax: number;
+  /**
+   * From now on only the `slots` oldest of the running sequences get rows, and nobody is admitted or returns beyond so
+   * many. The others are held where they are, caches kept; steps under way finish. No token changes.
+   */
+  limitSlots(slots: number): void;
   add(request: SequenceRequest): void;
   /** Ends a sequence early, its tokens kept; unknown ids are ignored (it may just have finished). */
   abort(id: number): void;

@@ -125,6 +125,18 @@ export class WebGpuEngine implements Engine {
     return this.#sequences.size;
   }
 
+  get runningCount(): number {
+    return this.#batcher.running.length;
+  }
+
+  get slotsMax(): number {
+    return this.#batcher.slotsMax;
+  }
+
+  limitSlots(slots: number): void {
+    this.#batcher.limitSlots(slots);
+  }
+
   get stepsInFlight(): number {
     return this.#results.stepsInFlight;
   }
