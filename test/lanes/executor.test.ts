@@ -236,7 +236,7 @@ describe('preemptions', () => {
         requests++;
         await done;
         await executor.idle(trainer);
-        log.tokens(nowMs());
+        log.tokens('job', nowMs());
       }
       executor.stop();
       engine.abandon(new Error('enough'));
@@ -378,6 +378,7 @@ describe('waiting', () => {
       job: 'job',
       kind: 'engine' as const,
       priority: 3,
+      weight: 1,
       hasWork: true,
       next: () => {
         asked++;
@@ -412,6 +413,7 @@ describe('waiting', () => {
       job: 'job',
       kind: 'engine' as const,
       priority: 3,
+      weight: 1,
       hasWork: false,
       next: () => (offered++ === 0 ? copies(0, 1) : null),
     };

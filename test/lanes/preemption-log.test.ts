@@ -29,12 +29,12 @@ describe('PreemptionLog', () => {
     log.yielded(12);
     log.yielded(13);
     expect(log.waitsForYield).toBe(false);
-    preemption.left({ held: 2, spilled: 1, dropped: 3 }, 11.1);
+    preemption.left('job', { held: 2, spilled: 1, dropped: 3 }, 11.1);
     log.released(20);
     preemption.recomputed(7);
     expect(log.take(false)).toEqual([]);
-    log.tokens(25);
-    log.tokens(26);
+    log.tokens('job', 25);
+    log.tokens('job', 26);
     // The device has not told yet when the asker's first dispatch began.
     expect(log.take(false)).toEqual([]);
     preemption.begun(11.5);
@@ -97,7 +97,7 @@ describe('PreemptionLog', () => {
     yieldedAt(log, 1, 'refLogProbs');
     expect(log.request(asked(2))).toBeNull();
     log.released(3);
-    log.tokens(4);
+    log.tokens('job', 4);
     expect(log.take(false).map(({ stage }) => stage)).toEqual(['refLogProbs']);
   });
 
@@ -107,7 +107,7 @@ describe('PreemptionLog', () => {
     log.released(2);
     yieldedAt(log, 3);
     log.released(4);
-    log.tokens(5);
+    log.tokens('job', 5);
     expect(log.take(false).map(({ resumedMs }) => resumedMs)).toEqual([null, 5]);
   });
 
@@ -125,8 +125,8 @@ describe('PreemptionLog', () => {
     const log = new PreemptionLog(0);
     yieldedAt(log, 1);
     log.released(2);
-    log.engineLeft();
-    log.tokens(9);
+    log.engineLeft('job');
+    log.tokens('job', 9);
     expect(log.take(false).map(({ resumedMs }) => resumedMs)).toEqual([null]);
   });
 
@@ -153,7 +153,7 @@ describe('PreemptionLog', () => {
         }
         if (event === 1) log.yielded(ms + 0.3);
         if (event === 2) log.released(ms + 0.4);
-        if (event === 3) log.tokens(ms + 0.5);
+        if (event === 3) log.tokens('job', ms + 0.5);
       }
       const records = log.take(true);
       expect(records.length, `seed ${seed}`).toBeGreaterThan(10);
