@@ -130,6 +130,41 @@ describe('PreemptionLog', () => {
     expect(log.take(false).map(({ resumedMs }) => resumedMs)).toEqual([null]);
   });
 
+  it('is one for the engines of several jobs: caches of all, resumed by the one the device was at', () => {
+    const log = new PreemptionLog(0);
+    const preemption = log.request(asked(1, { alsoYielded: ['other'] }));
+    log.left('job', { held: 1, spilled: 2, dropped: 0 }, 2);
+    log.left('other', { held: 4, spilled: 0, dropped: 3 }, 3);
+    // Asked to leave again: those that left before are still away.
+    log.left('job', { held: 0, spilled: 1, dropped: 0 }, 4);
+    preemption?.yielded(5);
+    preemption?.begun(null);
+    log.engineLeft('other');
+    log.released(6);
+    log.tokens('other', 7);
+    expect(log.take(false)).toEqual([]);
+    log.tokens('job', 8);
+    expect(log.take(false)).toMatchObject([
+      {
+        job: 'job',
+        alsoYielded: ['other'],
+        kv: { held: 4, spilled: 3, dropped: 3 },
+        releasedMs: 6,
+        resumedMs: 8,
+      },
+    ]);
+  });
+
+  it('is still released to the others when the engine the device was at leaves', () => {
+    const log = new PreemptionLog(0);
+    const preemption = log.request(asked(1, { alsoYielded: ['other'] }));
+    preemption?.begun(null);
+    log.engineLeft('job');
+    preemption?.yielded(2);
+    log.released(3);
+    expect(log.take(true)).toMatchObject([{ yieldedMs: 2, releasedMs: 3, resumedMs: null }]);
+  });
+
   it('keeps requests that found the device free apart', () => {
     const log = new PreemptionLog(2);
     log.undisturbed({ stage: 'init', requestedMs: 1, detectedMs: 2, begunMs: 3 });
