@@ -38,6 +38,7 @@ const common = {
   bosTokenId: 1,
   eosTokenIds: [2],
 };
+const JOB = 'bench';
 const SHAPES: Readonly<Record<string, ModelConfig>> = {
   'arithmetic-tiny': {
     ...common,
@@ -87,21 +88,19 @@ async function measure(
   });
   const doorbell = new Doorbell(new SharedArrayBuffer(4));
   const budgets = { sliceUs: 20_000, inFlightUs: 40_000 };
-  const lane = new Lane(
-    gpu,
-    { lane: 0, job: 'bench', settings: laneSettings(budgets), doorbell },
-    (update) => {
-      const now = nowMs();
-      stepsMs.push(now - lastMs);
-      lastMs = now;
-      finished += update.finished.length;
-      if (finished === batch) done();
-    },
-  );
+  const lane = new Lane(gpu, { lane: 0, settings: laneSettings(budgets), doorbell }, (update) => {
+    const now = nowMs();
+    stepsMs.push(now - lastMs);
+    lastMs = now;
+    finished += update.finished.length;
+    if (finished === batch) done();
+  });
   const tokens = promptTokens + generated + WARM_UP_STEPS;
   const contextTokensMax = blocksFor(tokens) * 16;
   await lane.handle({
     kind: 'createEngine',
+    job: JOB,
+    weight: 1,
     config,
     layout,
     store: store.shared,
@@ -113,7 +112,7 @@ async function measure(
       stepsAheadMax: 4,
     },
   });
-  await lane.handle({ kind: 'pull' });
+  await lane.handle({ kind: 'pull', job: JOB });
   const sequences = Array.from({ length: batch }, (_, id) => ({
     id: id + 1,
     promptTokenIds: Array.from({ length: promptTokens }, (__, i) => (id * 7 + i * 3) % config.vocabSize),
@@ -123,7 +122,7 @@ async function measure(
     key: rolloutKey(1, 'bench', id),
     stopTokenIds: [],
   }));
-  await lane.handle({ kind: 'add', sequences });
+  await lane.handle({ kind: 'add', job: JOB, sequences });
   await allDone;
   const { slices } = lane.takeRecords(true);
   await lane.handle({ kind: 'close' });

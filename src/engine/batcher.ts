@@ -29,9 +29,10 @@ const NO_ROOM: MakeRoom = () => false;
 
 /**
  * Continuous batching (Orca, Yu et al., 2022): each step takes one decode row from every running sequence and fills
- * what is left of the batch with prefill rows, oldest sequence first. A running sequence may be sent away, its slot and
- * blocks freed, and return later, before any that never ran. One whose environment thinks is parked: without a slot,
- * its cache where it is for as long as nobody else needs the blocks. Pure bookkeeping: no device, no clock.
+ * what is left of the batch with prefill rows, oldest sequence first. Fewer may be let run than there are slots. A
+ * running sequence may be sent away, its slot and blocks freed, and return later, before any that never ran. One whose
+ * environment thinks is parked: without a slot, its cache where it is for as long as nobody else needs the blocks. Pure
+ * bookkeeping: no device, no clock.
  */
 export class Batcher {
   /** Oldest first, all four. */
@@ -42,12 +43,14 @@ export class Batcher {
   readonly #freeSlots: number[];
   readonly #blocks: KvBlocks;
   #blocksMax = Infinity;
+  #slotsMax: number;
   #serial = 0;
   #arrivals = 0;
   #rowsRepeated = 0;
 
   constructor(readonly limits: BatcherLimits) {
     assert(limits.batchTokensMax >= limits.slots, 'a batch must hold a row for every slot');
+    this.#slotsMax = limits.slots;
     this.#freeSlots = Array.from({ length: limits.slots }, (_, i) => limits.slots - 1 - i);
     this.#blocks = new KvBlocks(limits.kvBlocks);
   }
@@ -77,6 +80,20 @@ export class Batcher {
     this.#blocksMax = blocksMax;
   }
 
+  /** How many sequences get rows at once. */
+  get slotsMax(): number {
+    return this.#slotsMax;
+  }
+
+  /**
+   * Only the oldest `slots` that run get rows from now on, and nobody is admitted or returns beyond so many. The rest
+   * are held: they keep slot and blocks, and go on with their very next row once there is room again.
+   */
+  limitSlots(slots: number): void {
+    assert(Number.isInteger(slots) && slots >= 0, `${slots} slots`);
+    this.#slotsMax = Math.min(slots, this.limits.slots);
+  }
+
   /** Rows that were put in a batch though they had been in one before, since the last call. */
   takeRowsRepeated(): number {
     const rows = this.#rowsRepeated;
@@ -95,17 +112,18 @@ export class Batcher {
     (sequence.turnEnd === null ? this.#waiting : this.#parked).push(sequence);
   }
 
-  /** The next ragged batch, or an empty one when every running sequence waits for the device. */
+  /** The next ragged batch, or an empty one when every running sequence is held or waits for the device. */
   plan(makeRoom = NO_ROOM): BatchEntry[] {
     this.#admit(makeRoom);
     const entries: BatchEntry[] = [];
     let rowsLeft = this.limits.batchTokensMax;
-    for (const sequence of this.#running) {
+    const unheld = this.#running.slice(0, this.#slotsMax);
+    for (const sequence of unheld) {
       if (sequence.prefillRowsLeft > 0 || sequence.rowsLeft === 0) continue;
       entries.push({ sequence, start: sequence.nextPosition, count: 1, samples: true });
       rowsLeft--;
     }
-    for (const sequence of this.#running) {
+    for (const sequence of unheld) {
       const count = Math.min(sequence.prefillRowsLeft, rowsLeft);
       if (count === 0) continue;
       const samples = count === sequence.prefillRowsLeft;
@@ -175,6 +193,7 @@ export class Batcher {
 
   /** Gives a sequence a slot and all the blocks its turn may need, or does nothing and says false. */
   #enter(sequence: Sequence, makeRoom: MakeRoom): boolean {
+    if (this.#running.length >= this.#slotsMax) return false;
     const slot = this.#freeSlots.at(-1);
     if (slot === undefined) return false;
     const wanted = blocksFor(sequence.tokensInCacheMax) - sequence.blocks.length;

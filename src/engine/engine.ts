@@ -40,6 +40,15 @@ export interface Engine {
   readonly sequenceCount: number;
   /** Of these, the episodes between two turns: nothing is to be done for them until they are extended. */
   readonly parkedCount: number;
+  /** Sequences that have a slot and a cache on the device, those held included. */
+  readonly runningCount: number;
+  /** How many sequences run at once at most. */
+  readonly slotsMax: number;
+  /**
+   * From now on only the `slots` oldest of the running sequences get rows, and nobody is admitted or returns beyond so
+   * many. The others are held where they are, caches kept; steps under way finish. No token changes.
+   */
+  limitSlots(slots: number): void;
   /** Takes a sequence in. An episode that comes between two turns is parked at once. */
   add(request: SequenceRequest): void;
   /**

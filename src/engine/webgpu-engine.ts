@@ -130,6 +130,18 @@ export class WebGpuEngine implements Engine {
     return this.#batcher.parked.length;
   }
 
+  get runningCount(): number {
+    return this.#batcher.running.length;
+  }
+
+  get slotsMax(): number {
+    return this.#batcher.slotsMax;
+  }
+
+  limitSlots(slots: number): void {
+    this.#batcher.limitSlots(slots);
+  }
+
   get stepsInFlight(): number {
     return this.#results.stepsInFlight;
   }

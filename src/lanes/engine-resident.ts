@@ -37,14 +37,20 @@ export class EngineResident {
     request: Extract<LaneRequest, { kind: 'createEngine' }>,
   ) {
     const { kernels, cost, executor, onUpdate, job } = parts;
-    const { config, layout, options, store } = request;
+    const { config, layout, options, store, weight } = request;
     const wake = (): void => executor.wake();
     const engine = new WebGpuEngine(kernels, config, layout, options, cost, onUpdate, wake);
-    const hasWork = (): boolean => engine.version >= 0 && engine.sequenceCount > engine.parkedCount;
+    // With no slots its sequences stay where they are, and nobody is kept waiting by them.
+    const hasWork = (): boolean =>
+      engine.version >= 0 && engine.sequenceCount > engine.parkedCount && engine.slotsMax > 0;
     this.engine = engine;
-    this.queue = new ProgramQueue(job, 'engine', ENGINE_PRIORITY, () => engine.nextStep(), hasWork);
+    this.queue = new ProgramQueue(job, 'engine', ENGINE_PRIORITY, () => engine.nextStep(), hasWork, weight);
     this.#store = store === null ? null : WeightStore.attach(store);
     executor.addResident(this.queue);
+  }
+
+  get job(): string {
+    return this.parts.job;
   }
 
   /** The buffers' values as `version`, unless the engine has it or is about to go; `onBegun` is called if it has not. */
@@ -81,7 +87,7 @@ export class EngineResident {
   /** Its caches leave the device, as far as `kv` wants it, before anybody else goes on. */
   makeRoom(kv: KvOnPreempt, onLeft: (counts: KvCounts) => void): void {
     const { engine, queue } = this;
-    // Parked caches leave too.
+    // One that holds or parks all its sequences has caches too.
     if (this.#isGoing || engine.version < 0 || engine.sequenceCount === 0) return;
     const end = this.parts.executor.leave(queue);
     const left = (): void => {
@@ -99,11 +105,11 @@ export class EngineResident {
   /** Ends it and frees its memory; gives back the sequences it had. */
   async remove(): Promise<EvictedSequence[]> {
     const { engine, queue } = this;
-    const { executor, lane } = this.parts;
+    const { executor, lane, job } = this.parts;
     assert(!this.#isGoing, 'the engine is being removed already');
     this.#isGoing = true;
     engine.pause();
-    queue.close(new Error(`the engine of lane ${lane} was removed`));
+    queue.close(new Error(`the engine of job ${job} was removed from lane ${lane}`));
     // Nothing may be on its way into buffers that are about to go.
     await this.#arrival.catch(() => undefined);
     await executor.idle(queue);

@@ -1,12 +1,12 @@
 import type { Gpu } from '../gpu/device.js';
 import type { Op } from '../gpu/ops.js';
-import { assert, at } from '../lib/assert.js';
+import { assert } from '../lib/assert.js';
 import { nowMs } from '../lib/clock.js';
 import { toError } from '../lib/errors.js';
 import type { SliceRecord, StarvationRecord } from '../telemetry/records.js';
 import type { CostModel } from './cost-model.js';
 import type { Doorbell } from './doorbell.js';
-import { Entry } from './entry.js';
+import type { Entry } from './entry.js';
 import { GenerationFloor } from './generation-floor.js';
 import { type DoneSlice, InFlight, learnFrom, type Slice, sliceRecord } from './in-flight.js';
 import { Pace } from './pace.js';
@@ -18,6 +18,7 @@ import { Rest } from './rest.js';
 import { SliceFiller } from './slice-filler.js';
 import { SliceLog } from './slice-log.js';
 import { SliceTimer } from './slice-timer.js';
+import { Turns } from './turns.js';
 
 /** Slices of whom nobody outranks: as long as keeps the host out of the way, and the device within reach of `stop`. */
 const URGENT_SLICE_US = 5000;
@@ -38,14 +39,13 @@ export interface ExecutorRecords {
 }
 
 /**
- * Runs the residents of one device by priority, a slice at a time. Nothing submitted can be recalled, so how long
+ * Runs the residents of one device by priority, equals by turns, a slice at a time. Nothing submitted can be recalled, so how long
  * the device stays taken is bounded on the way in: a slice is predicted to take at most `sliceUs`, and all that is
  * unfinished at most `inFlightUs`. A resident of higher priority needs no handshake: its ops go behind what is in
  * flight, and that is all it waits for. (The idea of bounding the commands in flight is XSched's, OSDI 2025.)
  */
 export class Executor {
-  /** Most urgent first. */
-  readonly #entries: Entry[] = [];
+  readonly #turns: Turns;
   readonly #inFlight = new InFlight();
   readonly #log = new SliceLog();
   readonly #timer: SliceTimer;
@@ -73,8 +73,8 @@ export class Executor {
     preemptions: PreemptionLog,
     /** Ends a nap when a message is posted to this thread; null where nobody naps. */
     private readonly doorbell: Doorbell | null,
-    /** Somebody who outranks others has nothing more to do. */
-    private readonly onReleased: (resident: Resident) => void = () => undefined,
+    /** Those who outrank others have nothing more to do. */
+    private readonly onReleased: () => void = () => undefined,
   ) {
     this.#rest = new Rest(this.#inFlight);
     this.#timer = new SliceTimer(gpu, cost, (error) => this.#fail(error));
@@ -82,6 +82,7 @@ export class Executor {
     this.#budgets = settings.budgets;
     this.#pace = new Pace(settings.budgets, cost);
     this.#floor = new GenerationFloor(lane, settings.generationFloor);
+    this.#turns = new Turns(cost, this.#floor);
     this.#watch = new PreemptionWatch(preemptions);
   }
 
@@ -93,23 +94,24 @@ export class Executor {
   }
 
   addResident(resident: Resident): void {
-    this.#entries.push(new Entry(resident));
-    this.#entries.sort((a, b) => a.resident.priority - b.resident.priority);
+    this.#turns.add(resident);
     this.wake();
   }
 
   /** Forgets a resident; it must have no program half done. */
   removeResident(resident: Resident): void {
-    const index = this.#entries.findIndex((entry) => entry.resident === resident);
-    assert(index >= 0, 'removeResident of a stranger');
+    const entry = this.#turns.of(resident);
+    assert(entry !== null, 'removeResident of a stranger');
     assert(!this.isBusy(resident), `removeResident of a busy ${resident.kind}`);
-    this.#entries.splice(index, 1);
+    this.#turns.remove(entry);
+    // It may have been the last that had to leave.
+    this.#watch.settle(this.#someoneLeaves, nowMs());
+    this.wake();
   }
 
   /** True while the resident has a program half done or slices in flight. */
   isBusy(resident: Resident): boolean {
-    const entry = this.#entries.find((candidate) => candidate.resident === resident);
-    return entry?.isHalfDone === true || this.#inFlight.lastOf(resident) !== null;
+    return this.#turns.of(resident)?.isHalfDone === true || this.#inFlight.lastOf(resident) !== null;
   }
 
   /** Longest single dispatch lately submitted of a resident that yields, in predicted µs. */
@@ -134,18 +136,26 @@ export class Executor {
   request(asker: Resident, stage: string, requestedMs: number, detectedMs = nowMs()): void {
     this.#pace.endHint();
     this.wake();
-    if (this.isBusy(asker)) return;
+    const { order } = this.#turns;
+    // Who comes while an equal has the device takes it from nobody.
+    if (order.some(({ resident }) => resident.priority <= asker.priority && this.isBusy(resident))) return;
     const request = { asker, stage, requestedMs, detectedMs };
-    const lower = this.#entries.filter(({ resident }) => resident.priority > asker.priority);
-    const running = lower.find(({ resident }) => this.#inFlight.lastOf(resident) !== null);
-    const yielding = running ?? lower.find((entry) => entry.hasWork);
-    if (yielding === undefined) {
+    const isLower = ({ priority }: Resident): boolean => priority > asker.priority;
+    const lower = order.filter(
+      ({ resident, hasWork }) => isLower(resident) && (hasWork || this.isBusy(resident)),
+    );
+    const slices = this.#inFlight.slices.filter(({ resident }) => isLower(resident));
+    const holder = lower.find(({ resident }) => resident === slices[0]?.resident) ?? lower[0];
+    if (holder === undefined) {
       this.#watch.undisturbed(request, nowMs);
       return;
     }
-    const { resident, phase } = yielding;
-    const yields = { resident, phase, budgetMs: this.#pace.lawMs, leaves: yielding.isLeaving };
-    this.#watch.request(request, yields, this.#inFlight);
+    const { resident, phase } = holder;
+    const jobs = new Set(lower.map((entry) => entry.resident.job));
+    jobs.delete(resident.job);
+    const [others, budgetMs] = [[...jobs], this.#pace.lawMs];
+    const leaves = lower.some(({ isLeaving }) => isLeaving);
+    this.#watch.request(request, { resident, phase, others, slices, budgetMs, leaves });
   }
 
   /**
@@ -153,8 +163,8 @@ export class Executor {
    * before it yields. Call the function returned when the last op of that is submitted.
    */
   leave(resident: Resident): () => void {
-    const entry = this.#entries.find((candidate) => candidate.resident === resident);
-    assert(entry !== undefined, 'leave by a stranger');
+    const entry = this.#turns.of(resident);
+    assert(entry !== null, 'leave by a stranger');
     entry.isLeaving = true;
     return () => {
       entry.isLeaving = false;
@@ -186,7 +196,7 @@ export class Executor {
   /** Ends `run` once everything in flight has finished. Programs half done are abandoned. */
   stop(): void {
     this.#stopping = true;
-    for (const entry of this.#entries) entry.abandon();
+    for (const entry of this.#turns.entries) entry.abandon();
     this.#checkIdle();
     this.wake();
   }
@@ -221,7 +231,7 @@ export class Executor {
   /** Submits one slice of whoever is next; false when nobody has work or there is no room in flight. */
   #submitSlice(): boolean {
     this.#roomInMs = Infinity;
-    const entry = this.#next();
+    const entry = this.#turns.next(nowMs());
     if (entry === null) return false;
     const first = entry.peek();
     if (first === null) {
@@ -230,9 +240,9 @@ export class Executor {
     }
     const { sliceUs, inFlightUs } = this.#limits(entry);
     // Where nothing may be put behind it, or nothing is to be cut, a short one would only be one more.
-    const isFirst = this.#inFlight.lastOf(entry.resident) === null && inFlightUs > 0 && sliceUs < Infinity;
-    const longUs = isFirst ? Math.min(FIRST_SLICE_US, sliceUs) : entry.evenUs(sliceUs);
-    const wantedUs = Math.max(longUs, this.cost.predictUs(first, entry.resident.kind));
+    const isShort = this.#isFirst(entry) && inFlightUs > 0 && sliceUs < Infinity;
+    const longUs = isShort ? Math.min(FIRST_SLICE_US, sliceUs) : entry.evenUs(sliceUs);
+    const wantedUs = Math.max(longUs, this.cost.predictUs(first, entry.who));
     const roomUs = inFlightUs - this.#inFlight.remainingUs(nowMs());
     // On a free device there is room for a slice, even when the budget lets nothing be queued behind one.
     const isFree = this.#inFlight.count === 0 || this.#mayQueueBehind(entry);
@@ -241,25 +251,6 @@ export class Executor {
     if (this.#roomInMs > 0) return false;
     this.#submit(entry, first, wantedUs);
     return true;
-  }
-
-  /** The most urgent entry that has a program; or generation, when it is owed its first op's time. */
-  #next(): Entry | null {
-    const leaving = this.#entries.find((entry) => entry.isLeaving && entry.begin());
-    if (leaving !== undefined) return leaving;
-    const urgent = this.#entries.find((entry) => entry.begin()) ?? null;
-    const generation = this.#entries.find(({ resident }) => resident.kind === 'engine');
-    if (urgent === null || urgent === generation || generation?.hasWork !== true) {
-      this.#floor.rests(nowMs());
-      return urgent;
-    }
-    if (this.#floor.owedUs > 0 && generation.begin()) {
-      const first = generation.peek();
-      if (first === null || this.cost.predictUs(first, generation.resident.kind) <= this.#floor.owedUs)
-        return generation;
-    }
-    this.#floor.waits(generation.resident.job, nowMs());
-    return urgent;
   }
 
   /** Who may have to yield is held to what experience allows; for who never does, long slices cost nobody anything. */
@@ -273,15 +264,24 @@ export class Executor {
   }
 
   #yields(resident: Resident): boolean {
-    return resident.priority > at(this.#entries, 0).resident.priority;
+    return this.#turns.yields(resident);
+  }
+
+  get #someoneLeaves(): boolean {
+    return this.#turns.entries.some(({ isLeaving }) => isLeaving);
   }
 
   /**
    * Whom nobody outranks may put a first slice behind what others have in flight, however much that is: nobody will
    * have to wait for it, and the device need not stand still until the host has heard that it is free.
    */
-  #mayQueueBehind({ resident }: Entry): boolean {
-    return !this.#yields(resident) && this.#inFlight.lastOf(resident) === null;
+  #mayQueueBehind(entry: Entry): boolean {
+    return !this.#yields(entry.resident) && this.#isFirst(entry);
+  }
+
+  /** Neither it nor an equal has anything in flight. */
+  #isFirst({ resident: { priority } }: Entry): boolean {
+    return this.#inFlight.slices.every(({ resident }) => resident.priority !== priority);
   }
 
   #submit(entry: Entry, first: Op, roomUs: number): void {
@@ -289,11 +289,12 @@ export class Executor {
     const { resident, isLeaving } = entry;
     const onBegun = this.#watch.onBegun(resident);
     const slice = this.#filler.submit(entry, first, roomUs, onBegun);
+    this.#turns.ran(entry, slice.predictedUs);
     this.#countIdle(slice);
     if (onBegun !== null && slice.dispatches.length > 0) this.#watch.begun();
     if (isLeaving) this.#watch.submitted(slice);
     if (this.#yields(resident)) this.#pace.submitted(slice.longest?.us ?? 0);
-    if (resident.kind === 'engine') this.#floor.ran(slice.predictedUs, slice.submittedMs);
+    if (resident.kind === 'engine') this.#floor.ran(resident.job, slice.predictedUs, slice.submittedMs);
     this.#inFlight.add(slice);
     void this.gpu.device.queue
       .onSubmittedWorkDone()
@@ -303,7 +304,7 @@ export class Executor {
 
   /** The device stands still, for want of a slice that a hint did not let be queued behind the last one. */
   #noteIdle(finishedMs: number): void {
-    const couldRun = this.#entries.some((entry) => entry.isHalfDone && this.#yields(entry.resident));
+    const couldRun = this.#turns.entries.some((entry) => entry.isHalfDone && this.#yields(entry.resident));
     const isIdle = this.#inFlight.count === 0 && couldRun && this.#pace.isShallow(finishedMs);
     this.#idleSinceMs = isIdle ? finishedMs : null;
   }
@@ -326,9 +327,8 @@ export class Executor {
     done.forEach((each, index) => {
       const { slice } = each;
       this.#log.add(sliceRecord(this.lane, each, finishedMs));
-      const isLeaving = this.#entries.some((entry) => entry.resident === slice.resident && entry.isLeaving);
       // A preemption is told by what was seen, never by what was predicted.
-      this.#watch.finished(each, seenMs, isLeaving);
+      this.#watch.finished(each, seenMs, this.#someoneLeaves);
       if (slice.resident.kind === 'engine')
         this.#floor.took((finishedMs - each.startedMs) * 1000, slice.predictedUs);
       if (!this.#yields(slice.resident)) this.#used(each, finishedMs);
@@ -343,12 +343,15 @@ export class Executor {
   }
 
   /** Whoever outranks generation has used the device, and may be done with it. */
-  #used({ slice: { resident }, startedMs }: DoneSlice, finishedMs: number): void {
-    const generation = this.#entries.find((entry) => entry.resident.kind === 'engine');
-    if (generation?.hasWork === true) this.#floor.earn((finishedMs - startedMs) * 1000);
-    if (this.isBusy(resident) || resident.hasWork) return;
-    this.#watch.idle(resident, finishedMs);
-    this.onReleased(resident);
+  #used({ slice, startedMs }: DoneSlice, finishedMs: number): void {
+    const { entries } = this.#turns;
+    if (entries.some(({ resident, hasWork }) => resident.kind === 'engine' && hasWork))
+      this.#floor.earn((finishedMs - startedMs) * 1000);
+    const { priority } = slice.resident;
+    const stages = entries.filter(({ resident }) => resident.priority <= priority);
+    if (stages.some(({ resident, hasWork }) => hasWork || this.isBusy(resident))) return;
+    this.#watch.released(finishedMs);
+    this.onReleased();
   }
 
   #checkIdle(): void {

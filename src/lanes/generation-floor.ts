@@ -12,12 +12,14 @@ const SLICE_US_MAX = 20_000;
 const RECORDS_MAX = 1000;
 
 /**
- * Generation's share of the device while stages of higher priority never rest. With a floor it is owed time as they
- * use it, and takes it a slice at a time; without one it may starve, which is recorded and never passed over in silence.
+ * Generation's share of the device while stages of higher priority never rest, that of all jobs together. With a floor
+ * it is owed time as they use it, and takes it a slice at a time, each job in its turn; without one it may starve, which
+ * is recorded for each job that does and never passed over in silence.
  */
 export class GenerationFloor {
   #owedUs = 0;
-  #waiting: { readonly job: string; readonly sinceMs: number } | null = null;
+  /** Since when, by job. */
+  readonly #waiting = new Map<string, number>();
   #starved: StarvationRecord[] = [];
 
   constructor(
@@ -40,10 +42,10 @@ export class GenerationFloor {
     if (this.share > 0) this.#owe((Math.min(us, SLICE_US_MAX) * this.share) / (1 - this.share));
   }
 
-  /** Generation got the device for what is predicted to be so long. What it gets beyond its due it has to wait for. */
-  ran(predictedUs: number, nowMs: number): void {
+  /** The job's generation got the device for what is predicted to be so long. What it gets beyond its due it has to wait for. */
+  ran(job: string, predictedUs: number, nowMs: number): void {
     this.#owe(-predictedUs);
-    this.#endWait(nowMs);
+    this.#endWait(job, nowMs);
   }
 
   /** It turned out to be so long. */
@@ -51,15 +53,16 @@ export class GenerationFloor {
     if (this.share > 0) this.#owe(predictedUs - Math.min(realUs, SLICE_US_MAX));
   }
 
-  /** The job's generation has work, and another goes first. */
-  waits(job: string, nowMs: number): void {
-    this.#waiting ??= { job, sinceMs: nowMs };
+  /** The generation of these jobs, and of no others, has work, and stages go first. */
+  waits(jobs: readonly string[], nowMs: number): void {
+    for (const job of this.#waiting.keys()) if (!jobs.includes(job)) this.#endWait(job, nowMs);
+    for (const job of jobs) if (!this.#waiting.has(job)) this.#waiting.set(job, nowMs);
   }
 
   /** Generation has no work, or has the device and nobody else wants it: what it gets now it need not wait for. */
   rests(nowMs: number): void {
     this.#owedUs = Math.max(0, this.#owedUs);
-    this.#endWait(nowMs);
+    for (const job of this.#waiting.keys()) this.#endWait(job, nowMs);
   }
 
   take(): StarvationRecord[] {
@@ -70,11 +73,10 @@ export class GenerationFloor {
     this.#owedUs = Math.min(OWED_US_MAX, Math.max(-OWED_US_MAX, this.#owedUs + us));
   }
 
-  #endWait(nowMs: number): void {
-    const waited = this.#waiting;
-    this.#waiting = null;
-    if (waited === null || nowMs - waited.sinceMs < STARVED_MS) return;
-    if (this.#starved.length >= RECORDS_MAX) return;
-    this.#starved.push({ lane: this.lane, job: waited.job, fromMs: waited.sinceMs, toMs: nowMs });
+  #endWait(job: string, nowMs: number): void {
+    const sinceMs = this.#waiting.get(job) ?? nowMs;
+    this.#waiting.delete(job);
+    if (nowMs - sinceMs < STARVED_MS || this.#starved.length >= RECORDS_MAX) return;
+    this.#starved.push({ lane: this.lane, job, fromMs: sinceMs, toMs: nowMs });
   }
 }

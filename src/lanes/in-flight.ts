@@ -2,7 +2,7 @@ import type { DispatchOp } from '../gpu/ops.js';
 import { assert } from '../lib/assert.js';
 import type { SliceRecord } from '../telemetry/records.js';
 import type { CostModel } from './cost-model.js';
-import type { Resident } from './resident.js';
+import { type Resident, whoOf } from './resident.js';
 
 /** The host sees the end of a slice up to about so much later. */
 const SEEN_LATE_US = 300;
@@ -134,7 +134,7 @@ export function learnFrom(
   const [only, another] = first.slice.dispatches;
   const alone = second === undefined && another === undefined;
   if (alone && only !== undefined && !hasTimestamps && cost.isNew(only)) cost.observe(only, realUs);
-  else if (!hasTimestamps) cost.observeSlice(predictedUs, realUs, first.slice.resident.kind);
+  else if (!hasTimestamps) cost.observeSlice(predictedUs, realUs, whoOf(first.slice.resident));
 }
 
 export function sliceRecord(lane: number, { slice, startedMs }: DoneSlice, finishedMs: number): SliceRecord {

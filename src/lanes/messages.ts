@@ -15,11 +15,11 @@ import type { LaneSettings } from './settings.js';
 
 /**
  * Every message that crosses a lane's port, in both directions. A request carries a number; exactly one `done` or
- * `failed` answers it. Tokens and records come on their own, one message a step, never one a token.
+ * `failed` answers it. Tokens and records come on their own, one message a step, never one a token. A lane is anybody's:
+ * what concerns a job's trainer or engine names the job.
  */
 export interface OpenLane {
   readonly lane: number;
-  readonly job: string;
   readonly adapter: string | null;
   readonly settings: LaneSettings;
   /** How often this lane was replaced: its weights are published as of this epoch. */
@@ -33,31 +33,49 @@ export interface OpenLane {
 export type LaneRequest =
   | {
       readonly kind: 'createTrainer';
+      readonly job: string;
+      /** Its share of the device beside the trainers of other jobs, in proportion to theirs; above 0. */
+      readonly weight: number;
       readonly config: ModelConfig;
       readonly layout: ParamLayout;
       readonly options: TrainerOptions;
       readonly weights: Buckets;
     }
+  /**
+   * Frees the trainer and its reference once what was asked of it before is done. One that failed has to be removed
+   * before there can be another.
+   */
+  | { readonly kind: 'removeTrainer'; readonly job: string }
   /** The trainer goes on where another one was. */
-  | { readonly kind: 'loadState'; readonly state: TrainerState }
+  | { readonly kind: 'loadState'; readonly job: string; readonly state: TrainerState }
   /** An engine for the job; it has no weights until `publish` (same lane) or `pull` (any lane). */
   | {
       readonly kind: 'createEngine';
+      readonly job: string;
+      /** Its share of the device beside the engines of other jobs, in proportion to theirs; above 0. */
+      readonly weight: number;
       readonly config: ModelConfig;
       readonly layout: ParamLayout;
       readonly options: EngineOptions;
       readonly store: SharedStore | null;
     }
   /** Frees the engine, its weights and its cache; the answer holds the sequences it had, to go on elsewhere. */
-  | { readonly kind: 'removeEngine' }
+  | { readonly kind: 'removeEngine'; readonly job: string }
+  /**
+   * How many sequences the engine runs at once from now on, the oldest first. The others stay where they are, their
+   * caches kept: at 0 all of them. Without a word from the plan it is all the slots the engine has.
+   */
+  | { readonly kind: 'slots'; readonly job: string; readonly slots: number }
   /** Keeps the trainer's present weights as the frozen reference. */
-  | { readonly kind: 'keepReference' }
+  | { readonly kind: 'keepReference'; readonly job: string }
   /**
    * One optimizer step; with `publish` the new weights go where that request would send them, with `commit` the state
-   * after the step comes back. Either is a part of the step's own program: the engine yields once for all of it.
+   * after the step comes back. Either is a part of the step's own program: the engine yields once for all of it. A step
+   * that fails ends the trainer, for nobody knows what it holds; other jobs are not touched.
    */
   | {
       readonly kind: 'train';
+      readonly job: string;
       readonly requestedMs: number;
       readonly sequences: readonly TrainSequence[];
       readonly options: StepOptions;
@@ -66,19 +84,20 @@ export type LaneRequest =
     }
   | {
       readonly kind: 'score';
+      readonly job: string;
       readonly requestedMs: number;
       readonly stage: string;
       readonly which: 'policy' | 'reference';
       readonly sequences: readonly ScoreSequence[];
     }
   /** The trainer's weights as `version`: a device copy for this lane's engine, and into the store when there is one. */
-  | ({ readonly kind: 'publish' } & PublishOrder)
+  | ({ readonly kind: 'publish'; readonly job: string } & PublishOrder)
   /** The store's newest version into this lane's engine. */
-  | { readonly kind: 'pull' }
+  | { readonly kind: 'pull'; readonly job: string }
   /** The trainer's weights to the host, for a checkpoint. */
-  | { readonly kind: 'exportWeights' }
-  | { readonly kind: 'add'; readonly sequences: readonly SequenceRequest[] }
-  | { readonly kind: 'abort'; readonly ids: readonly number[] }
+  | { readonly kind: 'exportWeights'; readonly job: string }
+  | { readonly kind: 'add'; readonly job: string; readonly sequences: readonly SequenceRequest[] }
+  | { readonly kind: 'abort'; readonly job: string; readonly ids: readonly number[] }
   /** From now on the lane shares its device like this. */
   | { readonly kind: 'configure'; readonly settings: LaneSettings }
   /**
@@ -101,6 +120,8 @@ export interface PublishOrder {
 export interface LaneAnswers {
   createTrainer: { readonly bytes: number };
   createEngine: { readonly bytes: number };
+  removeTrainer: null;
+  slots: null;
   removeEngine: { readonly evicted: readonly EvictedSequence[] };
   loadState: null;
   keepReference: null;
@@ -129,6 +150,9 @@ export interface LaneAnswers {
 
 export type LaneRequestKind = LaneRequest['kind'];
 
+/** What is asked of one job's residents. */
+export type JobRequest = Extract<LaneRequest, { readonly job: string }>;
+
 export interface ToLane {
   readonly id: number;
   readonly request: LaneRequest;
@@ -143,7 +167,7 @@ export type FromLane =
     }
   | { readonly kind: 'done'; readonly id: number; readonly answer: LaneAnswers[LaneRequestKind] }
   | { readonly kind: 'failed'; readonly id: number; readonly failure: LaneFailure }
-  | { readonly kind: 'tokens'; readonly update: EngineUpdate }
+  | { readonly kind: 'tokens'; readonly job: string; readonly update: EngineUpdate }
   | { readonly kind: 'records'; readonly records: LaneRecords }
   /** The lane cannot go on: its device is lost or a bug stopped it. */
   | { readonly kind: 'broken'; readonly failure: LaneFailure };

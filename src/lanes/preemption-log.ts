@@ -13,7 +13,7 @@ type Mutable<T> = { -readonly [Key in keyof T]: T[Key] };
 /** What is known of a preemption when the lane detects its request. */
 export type Asked = Pick<
   PreemptionRecord,
-  'job' | 'stage' | 'requestedMs' | 'detectedMs' | 'budgetMs' | 'inFlightUs' | 'phase'
+  'job' | 'alsoYielded' | 'stage' | 'requestedMs' | 'detectedMs' | 'budgetMs' | 'inFlightUs' | 'phase'
 >;
 
 /** A preemption that is still to be told more of. */
@@ -21,6 +21,8 @@ export class Preemption {
   readonly #record: Mutable<PreemptionRecord>;
   #awaitsDevice = true;
   #suspect: Blame | null = null;
+  /** By job: what became of its caches so far. */
+  readonly #left = new Map<string, KvCounts>();
 
   constructor(lane: number, asked: Asked) {
     this.#record = {
@@ -35,6 +37,16 @@ export class Preemption {
       kv: { held: 0, spilled: 0, dropped: 0 },
       tokensRecomputed: 0,
     };
+  }
+
+  /** The engine it was taken from. */
+  get job(): string {
+    return this.#record.job;
+  }
+
+  /** Engines of other jobs yielded too. */
+  get hasOthers(): boolean {
+    return this.#record.alsoYielded !== undefined;
   }
 
   get isYielded(): boolean {
@@ -71,9 +83,22 @@ export class Preemption {
     if (this.#suspect === null || over(slice) > over(this.#suspect)) this.#suspect = slice;
   }
 
-  /** Its last work before yielding is submitted; this is what became of its caches. */
-  left(kv: KvCounts, atMs: number): void {
-    this.#record.kv = kv;
+  /** The job has submitted its last work before yielding; this is what became of its caches since it last did. */
+  left(job: string, { held, spilled, dropped }: KvCounts, atMs: number): void {
+    const before = this.#left.get(job);
+    this.#left.set(job, {
+      held,
+      spilled: spilled + (before?.spilled ?? 0),
+      dropped: dropped + (before?.dropped ?? 0),
+    });
+    const all = [...this.#left.values()];
+    const sum = (of: (counts: KvCounts) => number): number =>
+      all.reduce((total, each) => total + of(each), 0);
+    this.#record.kv = {
+      held: sum((each) => each.held),
+      spilled: sum((each) => each.spilled),
+      dropped: sum((each) => each.dropped),
+    };
     this.#record.leavingMs = atMs - this.#record.detectedMs;
   }
 
@@ -99,10 +124,15 @@ export class Preemption {
 /**
  * Follows each preemption through its moments: requested, detected, yielded, released, resumed. One is open at a time
  * on a lane: a request that comes while another holds the device preempts nobody.
+ *
+ * The engines of several jobs may yield to one request. It is one preemption: it has yielded when the last slice of all
+ * of them is done, and is released when no stage of any job wants the device. It bears the name of the job whose slice
+ * the device was at, and lists the others; it has resumed with the first token of that job, for how soon a token of
+ * just any job comes depends on whose turn it is.
  */
 export class PreemptionLog {
   #open: Preemption | null = null;
-  /** Released, waiting for the engine's next token. */
+  /** Released, waiting for its engine's next token. */
   #resuming: Preemption | null = null;
   readonly #done: Preemption[] = [];
   /** Of a preemption that had been told of already. */
@@ -125,12 +155,12 @@ export class PreemptionLog {
     if (this.#undisturbed.length < RECORDS_MAX) this.#undisturbed.push({ lane: this.lane, ...record });
   }
 
-  /** The engine that yields has submitted its last work before; this is what became of its caches. */
-  left(kv: KvCounts, atMs: number): void {
-    this.#open?.left(kv, atMs);
+  /** An engine that yields has submitted its last work before; this is what became of its caches. */
+  left(job: string, kv: KvCounts, atMs: number): void {
+    this.#open?.left(job, kv, atMs);
   }
 
-  /** The engine that yields keeps the caches of all its sequences. */
+  /** The engines that yield keep the caches of all their sequences. */
   held(sequences: number): void {
     this.#open?.held(sequences);
   }
@@ -152,11 +182,11 @@ export class PreemptionLog {
     this.#resuming = open;
   }
 
-  /** New tokens of the engine reached the host. */
-  tokens(atMs: number): void {
-    this.#resuming?.resumed(atMs);
-    this.#finish(this.#resuming);
-    this.#resuming = null;
+  /** New tokens of the job's engine reached the host. */
+  tokens(job: string, atMs: number): void {
+    if (this.#resuming?.job !== job) return;
+    this.#resuming.resumed(atMs);
+    this.#endResuming();
   }
 
   /** Tokens computed a second time as the engine comes back: those of the preemption it comes back from. */
@@ -166,17 +196,18 @@ export class PreemptionLog {
     else latest.recomputed(tokens);
   }
 
-  /** The engine is gone: nobody will resume. */
-  engineLeft(): void {
-    this.#finish(this.#resuming);
-    this.#resuming = null;
-    if (this.#open?.isYielded === true) this.#finish(this.#open);
-    this.#open = null;
+  /** The job's engine is gone: it will not resume. Where others yielded with it, the device is still held from them. */
+  engineLeft(job: string): void {
+    if (this.#resuming?.job === job) this.#endResuming();
+    if (this.#open?.job === job && !this.#open.hasOthers) this.#endOpen();
   }
 
   /** Complete records since the last call; with `all` also those still waiting to resume. */
   take(all: boolean): PreemptionRecord[] {
-    if (all) this.engineLeft();
+    if (all) {
+      this.#endResuming();
+      this.#endOpen();
+    }
     const taken = this.#done.filter((preemption) => all || preemption.isWhole);
     const left = this.#done.filter((preemption) => !all && !preemption.isWhole);
     this.#done.splice(0, this.#done.length, ...left);
@@ -186,6 +217,17 @@ export class PreemptionLog {
   /** Requests since the last call that found the device free. */
   takeUndisturbed(): UndisturbedRecord[] {
     return this.#undisturbed.splice(0);
+  }
+
+  #endResuming(): void {
+    this.#finish(this.#resuming);
+    this.#resuming = null;
+  }
+
+  /** One that never yielded was none. */
+  #endOpen(): void {
+    if (this.#open?.isYielded === true) this.#finish(this.#open);
+    this.#open = null;
   }
 
   #finish(preemption: Preemption | null): void {

@@ -1,4 +1,4 @@
-import type { DoneSlice, InFlight, Slice } from './in-flight.js';
+import type { DoneSlice, Slice } from './in-flight.js';
 import type { Preemption, PreemptionLog } from './preemption-log.js';
 import type { Resident } from './resident.js';
 import type { OnBegun } from './slice-timer.js';
@@ -17,20 +17,25 @@ export interface Request {
   readonly detectedMs: number;
 }
 
-/** How the one who has to yield stands when a request is detected. */
+/** How those who have to yield stand when a request is detected. */
 export interface Yielding {
+  /** Whose slice the device is at; when it is at nobody's, whose turn it would have been. */
   readonly resident: Resident;
+  /** Of that one. */
   readonly phase: number | null;
+  /** The other jobs, in the order of their turns. */
+  readonly others: readonly string[];
+  /** What all of them have on the device, in its order. */
+  readonly slices: readonly Slice[];
   readonly budgetMs: number;
-  /** It finishes its step and moves its caches before it yields. */
+  /** Some of them finish their step and move their caches before they yield. */
   readonly leaves: boolean;
 }
 
 /** Follows slices on behalf of the preemption log: what a request waits for, when its own work begins and ends. */
 export class PreemptionWatch {
-  #waits: { preemption: Preemption; resident: Resident; slices: Set<Slice> } | null = null;
+  #waits: { preemption: Preemption; slices: Set<Slice> } | null = null;
   #first: FirstSlice | null = null;
-  #asker: Resident | null = null;
 
   constructor(private readonly log: PreemptionLog) {}
 
@@ -40,16 +45,15 @@ export class PreemptionWatch {
   }
 
   /** Somebody of lower priority is running, or would. */
-  request({ asker, ...request }: Request, yielding: Yielding, inFlight: InFlight): void {
-    const { resident, phase, budgetMs, leaves } = yielding;
-    const slices = inFlight.slices.filter((slice) => slice.resident === resident);
+  request({ asker, ...request }: Request, yielding: Yielding): void {
+    const { resident, phase, others, slices, budgetMs, leaves } = yielding;
     const inFlightUs = slices.reduce((sum, { predictedUs }) => sum + predictedUs, 0);
-    const preemption = this.log.request({ ...request, job: resident.job, budgetMs, inFlightUs, phase });
+    const names = others.length === 0 ? { job: resident.job } : { job: resident.job, alsoYielded: others };
+    const preemption = this.log.request({ ...request, ...names, budgetMs, inFlightUs, phase });
     if (preemption === null) return;
-    this.#asker = asker;
     this.#first = { resident: asker, onBegun: (atMs) => preemption.begun(atMs) };
-    this.#waits = { preemption, resident, slices: new Set(slices) };
-    if (slices.length === 0 && !leaves) this.#yielded(request.detectedMs);
+    this.#waits = { preemption, slices: new Set(slices) };
+    this.settle(leaves, request.detectedMs);
   }
 
   /** Nobody of lower priority is in the way. */
@@ -69,11 +73,12 @@ export class PreemptionWatch {
     this.#first = null;
   }
 
-  /** One that leaves goes on until it is gone: what it submits meanwhile is waited for too. */
+  /** Those that leave go on until they are gone: what they submit meanwhile is waited for too. */
   submitted(slice: Slice): void {
-    if (this.#waits?.resident === slice.resident) this.#waits.slices.add(slice);
+    this.#waits?.slices.add(slice);
   }
 
+  /** A slice is done; `isLeaving` says whether somebody still has to leave. */
   finished({ slice, startedMs }: DoneSlice, finishedMs: number, isLeaving: boolean): void {
     const waits = this.#waits;
     if (waits === null || !waits.slices.delete(slice)) return;
@@ -85,17 +90,18 @@ export class PreemptionWatch {
       predictedUs: slice.predictedUs,
       realUs: (finishedMs - startedMs) * 1000,
     });
-    if (waits.slices.size === 0 && !isLeaving) this.#yielded(finishedMs);
+    this.settle(isLeaving, finishedMs);
   }
 
-  #yielded(atMs: number): void {
-    this.#waits?.preemption.yielded(atMs);
+  /** Nothing is waited for once nobody has to leave and no slice is in the way. */
+  settle(isLeaving: boolean, atMs: number): void {
+    if (this.#waits === null || this.#waits.slices.size > 0 || isLeaving) return;
+    this.#waits.preemption.yielded(atMs);
     this.#waits = null;
   }
 
-  /** The resident has nothing half done, nothing in flight and nothing waiting. */
-  idle(resident: Resident, atMs: number): void {
-    if (resident !== this.#asker) return;
+  /** No stage has anything half done, in flight or waiting: who yielded may come back. */
+  released(atMs: number): void {
     this.log.released(atMs);
   }
 }

@@ -1,4 +1,5 @@
 import type { Program } from '../gpu/ops.js';
+import { toError } from '../lib/errors.js';
 import type { ResidentKind } from '../telemetry/records.js';
 import type { Resident } from './resident.js';
 
@@ -20,6 +21,7 @@ export class ProgramQueue implements Resident {
     private readonly fallback: () => Program | null,
     /** Whether the fallback would have some, without asking for it. */
     private readonly fallbackHasWork: () => boolean = () => false,
+    readonly weight = 1,
   ) {}
 
   get hasWork(): boolean {
@@ -33,14 +35,32 @@ export class ProgramQueue implements Resident {
   }
 
   /**
-   * Resolves when every op of the program is submitted, so that what follows on the device's queue sees its effect.
+   * Resolves when every op of the program is submitted, so that what follows on the device's queue sees its effect. When
+   * the program throws, that is the executor's end.
    *
    * @throws the reason given to `close` or `abandon`, when the program will not be run to its end.
    */
   run(program: Program): Promise<void> {
-    if (this.#closed !== null) return Promise.reject(this.#closed);
+    return this.#queue(program, false);
+  }
+
+  /** As `run`; but a program that throws closes this queue and rejects with its error, and others do not notice. */
+  runContained(program: Program): Promise<void> {
+    return this.#queue(program, true);
+  }
+
+  #queue(program: Program, contains: boolean): Promise<void> {
+    if (this.#closed !== null) {
+      program.return();
+      return Promise.reject(this.#closed);
+    }
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ program: thenCall(program, resolve), reject });
+      const end = (failure: Error | null): void => {
+        if (failure === null) return resolve();
+        this.close(failure);
+        reject(failure);
+      };
+      this.#waiting.push({ program: thenCall(program, contains, end), reject });
     });
   }
 
@@ -64,16 +84,25 @@ function giveUp({ program, reject }: Task, reason: Error): void {
   reject(reason);
 }
 
-/** The program with a last op that calls `done`. Returning from it returns from the program, even before it began. */
-function thenCall(program: Program, done: () => void): Program {
+/**
+ * The program with a last op that calls `end`, with the error of a program that threw and is contained: so whoever waits
+ * for a slice of it is not left waiting. Returning from it returns from the program, even before it began.
+ */
+function thenCall(program: Program, contains: boolean, end: (failure: Error | null) => void): Program {
   const whole = (function* (): Program {
-    yield* program;
-    yield { kind: 'submitted', call: done };
+    let failure: Error | null = null;
+    try {
+      yield* program;
+    } catch (error) {
+      if (!contains) throw error;
+      failure = toError(error);
+    }
+    yield { kind: 'submitted', call: () => end(failure) };
   })();
-  const end = whole.return.bind(whole);
+  const giveUp = whole.return.bind(whole);
   whole.return = (value) => {
     program.return();
-    return end(value);
+    return giveUp(value);
   };
   return whole;
 }

@@ -7,8 +7,15 @@ export interface Resident {
   readonly kind: ResidentKind;
   /** Lower runs first; the numbers are those of the scheduler's stages. */
   readonly priority: number;
+  /** Among residents of the same priority, each has the device in proportion to its weight; above 0. */
+  readonly weight: number;
   /** True when it would run if it had the device; asking begins nothing, unlike `next`. */
   readonly hasWork: boolean;
   /** The next piece of work, or null when there is none now. `Executor.wake` says that there may be again. */
   next(): Program | null;
+}
+
+/** As whom the cost model knows a resident: models differ, and so does how far predictions of their slices are off. */
+export function whoOf({ job, kind }: Resident): string {
+  return `${kind} of ${job}`;
 }

@@ -16,7 +16,7 @@ export class SliceFiller {
 
   /** Submits the entry's ops, from `first` on, for as long as they are predicted to fit; the first one always goes. */
   submit(entry: Entry, first: Op, roomUs: number, onBegun: OnBegun | null): Slice {
-    const who = entry.resident.kind;
+    const { who } = entry;
     const { encoder, timed, submit } = this.timer.begin({ who, isNew: this.#isNew(first), onBegun });
     const dispatches: DispatchOp[] = [];
     let longest: Longest | null = null;

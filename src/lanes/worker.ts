@@ -31,9 +31,9 @@ class LaneThread {
   ) {
     this.#doorbell = new Doorbell(open.doorbell);
     this.#faults = new Faults(open.faults, gpu);
-    const onStorePart = (): void => this.#faults.reach('midPublish');
+    const onStorePart = (): void => this.#orFail(() => this.#faults.reach('midPublish'));
     const options = { ...open, doorbell: this.#doorbell, onStorePart };
-    this.#lane = new Lane(gpu, options, (update) => this.#tell(update));
+    this.#lane = new Lane(gpu, options, (update, job) => this.#orFail(() => this.#tell(update, job)));
     this.#records = setInterval(
       () => this.#post({ kind: 'records', records: this.#lane.takeRecords(false) }),
       RECORDS_EVERY_MS,
@@ -67,16 +67,21 @@ class LaneThread {
     this.port.postMessage(message, transfer);
   }
 
-  #tell(update: EngineUpdate): void {
+  #tell(update: EngineUpdate, job: string): void {
+    if (update.ids.length > 0) this.#faults.reach('beforeCommit');
+    const { ids, tokenIds, logprobs, rawLogprobs } = update;
+    this.#post({ kind: 'tokens', job, update }, [
+      ids.buffer,
+      tokenIds.buffer,
+      logprobs.buffer,
+      rawLogprobs.buffer,
+    ]);
+  }
+
+  /** What goes wrong in it is the lane's end, whoever called. */
+  #orFail(work: () => void): void {
     try {
-      if (update.ids.length > 0) this.#faults.reach('beforeCommit');
-      const { ids, tokenIds, logprobs, rawLogprobs } = update;
-      this.#post({ kind: 'tokens', update }, [
-        ids.buffer,
-        tokenIds.buffer,
-        logprobs.buffer,
-        rawLogprobs.buffer,
-      ]);
+      work();
     } catch (error) {
       this.#fail(toFailure(error));
       throw error;
@@ -85,18 +90,33 @@ class LaneThread {
 
   async #answer({ id, request }: ToLane): Promise<void> {
     if (request.kind === 'close') return this.#close(id);
+    let answer: LaneAnswers[LaneRequestKind];
     try {
-      const answer = await this.#lane.handle(request);
+      answer = await this.#lane.handle(request);
+    } catch (error) {
+      return this.#refuse(id, error);
+    }
+    try {
       if (request.kind === 'train') this.#faults.reach('beforeAnswer');
       this.#post({ kind: 'done', id, answer }, movable(answer));
     } catch (error) {
-      const isMistake = error instanceof UserError;
-      // Nobody knows what the trainer holds after such a step.
-      if (!isMistake && request.kind === 'train') this.#fail(toFailure(error));
-      if (!isMistake && !this.#ending) await news(this.gpu);
-      // If it is the lane that fails, that has been told.
-      if (!this.#broken) this.#post({ kind: 'failed', id, failure: toFailure(error) });
+      this.#fail(toFailure(error));
     }
+  }
+
+  /** The request failed. That is the job's affair, unless it is the lane that fails. */
+  async #refuse(id: number, error: unknown): Promise<void> {
+    const isMistake = error instanceof UserError;
+    if (!isMistake && !this.#ending) {
+      await news(this.gpu);
+      try {
+        this.gpu.assertHealthy();
+      } catch (refused) {
+        this.#fail(toFailure(refused));
+      }
+    }
+    // If it is the lane, that has been told.
+    if (!this.#broken) this.#post({ kind: 'failed', id, failure: toFailure(error) });
   }
 
   async #close(id: number): Promise<void> {

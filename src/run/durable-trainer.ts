@@ -12,7 +12,7 @@ import type { Fleet } from './fleet.js';
 type Request<K extends LaneRequest['kind']> = Extract<LaneRequest, { kind: K }>;
 
 /** What a trainer is made of, its weights apart. */
-export type TrainerShape = Omit<Request<'createTrainer'>, 'kind' | 'weights'>;
+export type TrainerShape = Omit<Request<'createTrainer'>, 'kind' | 'job' | 'weight' | 'weights'>;
 
 export interface DurableTrainerParts {
   readonly fleet: Fleet;
@@ -75,7 +75,7 @@ export class DurableTrainer {
     const store = this.parts.fleet.store?.shared ?? null;
     return this.#alone(async (lane) => {
       if (this.#furnished !== lane) await this.furnish(lane);
-      await lane.request({ kind: 'publish', version: 0, store });
+      await lane.request({ kind: 'publish', job: this.#job, version: 0, store });
     });
   }
 
@@ -86,21 +86,28 @@ export class DurableTrainer {
     if (weights === undefined) return;
     // What is not needed again need not be copied.
     const transfer = recover ? [] : weights.map(({ buffer }) => buffer);
-    await lane.request({ kind: 'createTrainer', ...shape, weights }, transfer);
+    const job = this.#job;
+    await lane.request({ kind: 'createTrainer', job, weight: 1, ...shape, weights }, transfer);
     if (!recover) this.#initial = null;
-    if (hasReference) await lane.request({ kind: 'keepReference' });
-    if (this.#committed !== null) await lane.request({ kind: 'loadState', state: this.#committed });
+    if (hasReference) await lane.request({ kind: 'keepReference', job });
+    if (this.#committed !== null) await lane.request({ kind: 'loadState', job, state: this.#committed });
     this.#furnished = lane;
   }
 
   /** Log-probabilities of the sequences' tokens under the present weights or the reference. */
   score(
-    request: Omit<Request<'score'>, 'kind' | 'sequences'>,
+    request: Omit<Request<'score'>, 'kind' | 'job' | 'sequences'>,
     sequences: readonly ScoreSequence[],
   ): Promise<readonly Float32Array<ArrayBuffer>[]> {
     return this.#alone(async (lane, isAgain) => {
       const requestedMs = isAgain ? nowMs() : request.requestedMs;
-      const { logprobs } = await lane.request({ kind: 'score', ...request, requestedMs, sequences });
+      const { logprobs } = await lane.request({
+        kind: 'score',
+        job: this.#job,
+        ...request,
+        requestedMs,
+        sequences,
+      });
       return logprobs;
     });
   }
@@ -120,7 +127,7 @@ export class DurableTrainer {
   /** Gives the engine beside it, on that lane, the present weights; returns their version. */
   giveHome(lane: RemoteLane): Promise<number> {
     return this.#inTurn(async () => {
-      await lane.request({ kind: 'publish', version: this.#version, store: null });
+      await lane.request({ kind: 'publish', job: this.#job, version: this.#version, store: null });
       return this.#version;
     });
   }
@@ -129,8 +136,13 @@ export class DurableTrainer {
   async weights(): Promise<Buckets> {
     const known = this.#committed?.weights ?? this.#initial;
     if (known !== null) return known;
-    const { weights } = await (await this.parts.fleet.trainer()).request({ kind: 'exportWeights' });
+    const lane = await this.parts.fleet.trainer();
+    const { weights } = await lane.request({ kind: 'exportWeights', job: this.#job });
     return weights;
+  }
+
+  get #job(): string {
+    return this.parts.fleet.job;
   }
 
   async #take(lane: RemoteLane, order: TrainOrder, isAgain: boolean): Promise<TrainReport> {
@@ -143,7 +155,7 @@ export class DurableTrainer {
     for (const [i, sequences] of updates.entries()) {
       // Only the first has waited since the stage was asked for.
       const requestedMs = i === 0 && !isAgain ? order.requestedMs : nowMs();
-      const request = { kind: 'train', requestedMs, sequences, options } as const;
+      const request = { kind: 'train', job: this.#job, requestedMs, sequences, options } as const;
       const isLast = i + 1 === updates.length;
       const answer = await lane.request(
         isLast ? { ...request, publish: { version, store }, commit } : request,

@@ -92,6 +92,11 @@ export class Fleet {
     throw toError(failed.reason);
   }
 
+  /** Whose engines and trainer these are. */
+  get job(): string {
+    return this.options.job;
+  }
+
   get layout(): ParamLayout {
     return this.options.layout;
   }
@@ -134,17 +139,17 @@ export class Fleet {
   /** Makes the lane's engine, which runs once it has weights; returns the lane that has it. */
   async createEngine(lane: number): Promise<RemoteLane> {
     assert(!this.#awakeSince.has(lane), `lane ${lane} is already awake`);
-    const { config, layout, engine } = this.options;
+    const { job, config, layout, engine } = this.options;
     const store = this.store?.shared ?? null;
     const remote = this.#laneNow(lane);
-    await remote.request({ kind: 'createEngine', config, layout, options: engine, store });
+    await remote.request({ kind: 'createEngine', job, weight: 1, config, layout, options: engine, store });
     this.#awakeSince.set(lane, nowMs());
     return remote;
   }
 
   /** Gives sequences to an awake engine. */
   add(lane: number, sequences: readonly SequenceRequest[]): Promise<null> {
-    return this.#request(lane, { kind: 'add', sequences });
+    return this.#request(lane, { kind: 'add', job: this.options.job, sequences });
   }
 
   /** Training will want its lane at about `expectedMs`. Nobody is told where there is no lane to tell. */
@@ -155,7 +160,7 @@ export class Fleet {
 
   /** The store's newest version into an awake engine, never those in between. `bytes` are those that cross the host. */
   pull(lane: number): Promise<PulledVersion> {
-    return this.#request(lane, { kind: 'pull' });
+    return this.#request(lane, { kind: 'pull', job: this.options.job });
   }
 
   /** Bytes of one version of the weights. */
@@ -165,7 +170,7 @@ export class Fleet {
 
   /** Frees the lane's engine; its sequences go back to whoever owns them. */
   async sleep(lane: number): Promise<readonly number[]> {
-    const { evicted } = await this.#request(lane, { kind: 'removeEngine' });
+    const { evicted } = await this.#request(lane, { kind: 'removeEngine', job: this.options.job });
     this.#endAwake(lane);
     return evicted.map(({ id }) => id);
   }
@@ -232,10 +237,10 @@ export class Fleet {
   }
 
   async #open(lane: number, epoch: number, laneEvents: LaneEvents): Promise<RemoteLane> {
-    const { job, adapter, settings, faults } = this.options;
+    const { adapter, settings, faults } = this.options;
     // Whoever published before may be dead or not: it is not heard any more.
     if (lane === TRAINER_LANE) this.store?.claim(epoch);
-    const options = { lane, job, adapter, settings, epoch, faults: faults(lane, epoch) };
+    const options = { lane, adapter, settings, epoch, faults: faults(lane, epoch) };
     const remote = await RemoteLane.open(options, laneEvents);
     try {
       checkDeviceLimits(this.options, remote.storageBindingBytesMax);

@@ -14,6 +14,7 @@ import { engineOptions } from './engine-sizing.js';
 import { resolveGenerateOptions, type GenerateInput, type GenerateOptions } from './generate-options.js';
 import { Generation, type EncodedPrompt, type GenerationEvents } from './generation.js';
 
+const JOB = 'generate';
 const SLOTS_MAX = 64;
 const BATCH_TOKENS_MAX = 512;
 const STEPS_AHEAD = 4;
@@ -54,7 +55,7 @@ export async function generate(
   let generation: Generation | null = null;
   const { adapter } = options;
   const lane = await RemoteLane.open(
-    { lane: 0, job: 'generate', adapter: adapter === '' ? null : adapter, settings: laneSettings(BUDGETS) },
+    { lane: 0, adapter: adapter === '' ? null : adapter, settings: laneSettings(BUDGETS) },
     {
       onTokens: (update) => generation?.receive(update),
       onRecords: () => undefined,
@@ -71,8 +72,8 @@ export async function generate(
       { prompts, samples, seed, sampling, stopTokenIds, stop, sequencesMax },
       tokenizer,
       {
-        add: (sequences) => lane.request({ kind: 'add', sequences }),
-        abort: (ids) => lane.request({ kind: 'abort', ids }),
+        add: (sequences) => lane.request({ kind: 'add', job: JOB, sequences }),
+        abort: (ids) => lane.request({ kind: 'abort', job: JOB, ids }),
       },
       events,
     );
@@ -188,6 +189,14 @@ async function createEngine(
 ): Promise<void> {
   const store = WeightStore.create(layout);
   store.publish(0, buckets);
-  await lane.request({ kind: 'createEngine', config, layout, options, store: store.shared });
-  await lane.request({ kind: 'pull' });
+  await lane.request({
+    kind: 'createEngine',
+    job: JOB,
+    weight: 1,
+    config,
+    layout,
+    options,
+    store: store.shared,
+  });
+  await lane.request({ kind: 'pull', job: JOB });
 }

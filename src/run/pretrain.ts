@@ -26,6 +26,7 @@ export interface PretrainResult {
   readonly seconds: number;
 }
 
+const JOB = 'pretrain';
 const LOSS_WINDOW_STEPS = 50;
 const NOTE_EVERY_STEPS = 50;
 
@@ -55,7 +56,6 @@ export async function pretrain(config: PretrainConfig, options: PretrainOptions)
     const lane = await RemoteLane.open(
       {
         lane: 0,
-        job: 'pretrain',
         adapter: null,
         settings: laneSettings({ sliceUs: 10_000, inFlightUs: 20_000 }),
       },
@@ -66,7 +66,7 @@ export async function pretrain(config: PretrainConfig, options: PretrainOptions)
       const layout = paramLayout(model, lane.storageBindingBytesMax);
       const startedMs = nowMs();
       const loss = await train(lane, { config, model, layout, examples, progress, ...options });
-      const { weights } = await lane.request({ kind: 'exportWeights' });
+      const { weights } = await lane.request({ kind: 'exportWeights', job: JOB });
       await target.save(model, layout, weights, formatConfig(config));
       await progress.close();
       const parameters = layout.tensors.reduce((sum, { rows, columns }) => sum + rows * columns, 0);
@@ -97,6 +97,8 @@ async function train(lane: RemoteLane, parts: TrainParts): Promise<number> {
   const { beta1, beta2, epsilon, weightDecay, gradNormMax, microBatchTokens } = config.optimizer;
   await lane.request({
     kind: 'createTrainer',
+    job: JOB,
+    weight: 1,
     config: model,
     layout,
     options: {
@@ -114,6 +116,7 @@ async function train(lane: RemoteLane, parts: TrainParts): Promise<number> {
     const learningRate = learningRateAt(schedule(config), step);
     const { loss } = await lane.request({
       kind: 'train',
+      job: JOB,
       requestedMs: nowMs(),
       sequences: examples.batch(config.batch.sequences),
       options: { objective: { algorithm: 'crossEntropy' }, learningRate },

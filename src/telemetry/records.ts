@@ -41,11 +41,16 @@ export interface Blame {
   readonly realUs: number;
 }
 
-/** One time that a stage of higher priority took the device from an engine, and how the engine came back. */
+/**
+ * One time that a stage of higher priority took the device from generation, and how it came back. Where engines of
+ * several jobs yielded, slices and caches are those of all of them; phase and resuming are those of `job`.
+ */
 export interface PreemptionRecord {
   readonly lane: number;
-  /** The job whose engine yielded. */
+  /** The job whose engine the device was at, or whose turn was next. */
   readonly job: string;
+  /** The other jobs on the lane whose engines had work and yielded too; left out when there were none. */
+  readonly alsoYielded?: readonly string[];
   /** The stage that asked for the device, one of the scheduler's seven. */
   readonly stage: string;
   readonly requestedMs: number;

@@ -33,6 +33,7 @@ class Story {
   /** Rows ever planned of each sequence. */
   readonly #rowsReached = new Map<number, number>();
   #blocksMax = Infinity;
+  #slotsMax = Infinity;
   #nextId = 1;
 
   constructor(
@@ -80,6 +81,16 @@ class Story {
   release(): void {
     this.#blocksMax = Infinity;
     this.batcher.limitBlocks(Infinity);
+    this.#slotsMax = this.batcher.limits.slots;
+    this.batcher.limitSlots(this.#slotsMax);
+  }
+
+  /** The plan has a word: fewer may run, none at all, or as many as there are slots. */
+  limitSlots(): void {
+    const { random, batcher } = this;
+    this.#slotsMax = random.pick([0, random.int(0, batcher.limits.slots), batcher.limits.slots]);
+    batcher.limitSlots(this.#slotsMax);
+    this.checkOwnership();
   }
 
   /** Those whose tokens are known return, some with their cache and some without. */
@@ -94,7 +105,7 @@ class Story {
       'they do not return oldest first',
     );
     this.#check(before === batcher.away.length + batcher.running.length, 'a sequence is lost or made');
-    const all = this.#blocksMax === Infinity;
+    const all = this.#blocksMax === Infinity && this.#slotsMax >= batcher.limits.slots;
     this.#check(!all || returned.length === ready.length, 'one of those that ran before finds no room');
     for (const each of returned) {
       const { id } = each.request;
@@ -113,6 +124,11 @@ class Story {
     const entries = batcher.plan();
     this.#admitSeen();
     this.#checkEntries(entries);
+    const unheld = batcher.running.slice(0, this.#slotsMax);
+    this.#check(
+      entries.every(({ sequence: each }) => unheld.includes(each)),
+      'one that is held has rows',
+    );
     const planned = new Set(entries.map((entry) => entry.sequence));
     for (const each of ready) this.#check(planned.has(each), `sequence ${each.request.id} was passed over`);
     if (entries.length > 0) this.#onDevice.push(entries);
@@ -176,7 +192,8 @@ class Story {
   }
 
   #decodesReady(): Sequence[] {
-    return this.batcher.running.filter((each) => each.prefillRowsLeft === 0 && each.rowsLeft > 0);
+    const unheld = this.batcher.running.slice(0, this.#slotsMax);
+    return unheld.filter((each) => each.prefillRowsLeft === 0 && each.rowsLeft > 0);
   }
 
   #admitSeen(): void {
@@ -194,7 +211,7 @@ class Story {
     const wanted = next === undefined ? Infinity : blocksFor(next.tokensInCacheMax);
     const room =
       away.length === 0 &&
-      this.batcher.running.length < slots &&
+      this.batcher.running.length < Math.min(slots, this.#slotsMax) &&
       wanted <= freeBlocks &&
       limits.kvBlocks - freeBlocks + wanted <= this.#blocksMax;
     this.#check(!room, `sequence ${next?.request.id} waits though there is room`);
@@ -247,6 +264,7 @@ describe('Batcher', () => {
         else if (dice < 0.25) story.abort();
         else if (dice < 0.32) story.preempt();
         else if (dice < 0.4) story.release();
+        else if (dice < 0.43) story.limitSlots();
         else if (dice < 0.5) {
           const away = story.batcher.away.length;
           story.takeBack();

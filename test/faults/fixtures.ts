@@ -124,7 +124,7 @@ export class HandFed {
       // The end of `stop` has sequences of its own.
       if (this.#engine === null) return;
       this.outcomes.receive(update);
-      if (update.ids.length > 0) this.log.tokens(nowMs());
+      if (update.ids.length > 0) this.log.tokens('job', nowMs());
       this.executor.wake();
     });
     await runProgram(this.device.gpu, engine.loadWeights(buckets, 0));

@@ -53,30 +53,53 @@ it.for(cases)(title, async ({ seed, kv, kind }, context) => {
       if (stage === 'oldLogProbs') detectionsMs.push(detectedMs - requestedMs);
   };
   const lane = await RemoteLane.open(
-    { lane: 0, job: 'job', adapter: null, settings: { ...laneSettings(BUDGETS), kvOnPreempt: kv } },
+    { lane: 0, adapter: null, settings: { ...laneSettings(BUDGETS), kvOnPreempt: kv } },
     { onTokens: outcomes.receive, onRecords: take, onBroken: (error) => expect.fail(error.message) },
   );
-  await lane.request({ kind: 'createTrainer', config, layout, options: TRAINER, weights });
-  await lane.request({ kind: 'createEngine', config, layout, options: SMALL, store: null });
-  await lane.request({ kind: 'publish', version: 0, store: null });
+  await lane.request({
+    kind: 'createTrainer',
+    job: 'job',
+    weight: 1,
+    config,
+    layout,
+    options: TRAINER,
+    weights,
+  });
+  await lane.request({
+    kind: 'createEngine',
+    job: 'job',
+    weight: 1,
+    config,
+    layout,
+    options: SMALL,
+    store: null,
+  });
+  await lane.request({ kind: 'publish', job: 'job', version: 0, store: null });
   const add = (count: number): number[] => {
     const sequences = Array.from({ length: count }, () => copies.next());
-    void lane.request({ kind: 'add', sequences });
+    void lane.request({ kind: 'add', job: 'job', sequences });
     return sequences.map(({ id }) => id);
   };
   const sequences = randomRollouts(random, model, [20, 12]);
   const score = (): Promise<unknown> =>
-    lane.request({ kind: 'score', requestedMs: nowMs(), stage: 'oldLogProbs', which: 'policy', sequences });
+    lane.request({
+      kind: 'score',
+      job: 'job',
+      requestedMs: nowMs(),
+      stage: 'oldLogProbs',
+      which: 'policy',
+      sequences,
+    });
   await score();
   detectionsMs.length = 0;
   for (let round = 0; round < ROUNDS; round++) {
     add(Math.max(0, SEQUENCES - (copies.made - endedOf(outcomes))));
     await gap(10 * random.uniform());
-    if (random.uniform() < 0.3) await lane.request({ kind: 'exportWeights' });
+    if (random.uniform() < 0.3) await lane.request({ kind: 'exportWeights', job: 'job' });
     const burst = random.uniform() < 0.5 ? add(BURST) : [];
     await score();
     for (const id of burst) aborted.add(id);
-    await lane.request({ kind: 'abort', ids: burst });
+    await lane.request({ kind: 'abort', job: 'job', ids: burst });
   }
   await until(() => endedOf(outcomes) === copies.made, 'all sequences to end');
   take(await lane.request({ kind: 'flush' }));

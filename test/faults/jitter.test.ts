@@ -74,23 +74,43 @@ it.for(seeds())('late timers and callbacks put nothing more in flight, seed %i',
   const stalls = new Stalls(random.fork('stalls'));
   const outcomes = new Outcomes();
   const gpu = await openGpu();
-  const options = { lane: 0, job: 'job', settings: laneSettings(BUDGETS), doorbell: null };
+  const options = { lane: 0, settings: laneSettings(BUDGETS), doorbell: null };
   const lane = new Lane(gpu, options, (update) => {
     if (random.uniform() < LATE_SHARE) stalls.stall();
     outcomes.receive(update);
   });
-  await lane.handle({ kind: 'createTrainer', config, layout, options: TRAINER, weights });
-  await lane.handle({ kind: 'createEngine', config, layout, options: SMALL, store: null });
-  await lane.handle({ kind: 'publish', version: 0, store: null });
+  await lane.handle({
+    kind: 'createTrainer',
+    job: 'job',
+    weight: 1,
+    config,
+    layout,
+    options: TRAINER,
+    weights,
+  });
+  await lane.handle({
+    kind: 'createEngine',
+    job: 'job',
+    weight: 1,
+    config,
+    layout,
+    options: SMALL,
+    store: null,
+  });
+  await lane.handle({ kind: 'publish', job: 'job', version: 0, store: null });
   stalls.begin();
   for (;;) {
     const left = copies.made - endedOf(outcomes);
     if (left === 0 && stalls.count >= STALLS_WANTED) break;
     const wanted = stalls.count < STALLS_WANTED ? SEQUENCES - left : 0;
-    await lane.handle({ kind: 'add', sequences: Array.from({ length: wanted }, () => copies.next()) });
+    await lane.handle({
+      kind: 'add',
+      job: 'job',
+      sequences: Array.from({ length: wanted }, () => copies.next()),
+    });
     await gap(GAP_MS_MAX * random.uniform());
     const stage = { requestedMs: nowMs(), stage: 'oldLogProbs', which: 'policy' as const, sequences };
-    await lane.handle({ kind: 'score', ...stage });
+    await lane.handle({ kind: 'score', job: 'job', ...stage });
   }
   stalls.end();
   const { preemptions, slices } = lane.takeRecords(true);

@@ -68,37 +68,53 @@ async function run(random: Random, model: Model, copies: Copies, learningRate: n
   const versions = new Versions();
   const weights = new Map([[0, buckets]]);
   const gpu = await openGpu();
-  const lane = new Lane(gpu, { lane: 0, job: 'job', settings: SETTINGS, doorbell: null }, (update) => {
+  const lane = new Lane(gpu, { lane: 0, settings: SETTINGS, doorbell: null }, (update) => {
     outcomes.receive(update);
     versions.receive(update);
   });
   const batch = randomRollouts(random, model, [20, 30]);
   const train = (rate: number): Promise<unknown> => {
     const options = { objective: OBJECTIVE, learningRate: rate };
-    return lane.handle({ kind: 'train', requestedMs: nowMs(), sequences: batch, options });
+    return lane.handle({ kind: 'train', job: 'job', requestedMs: nowMs(), sequences: batch, options });
   };
   const publish = async (version: number): Promise<void> => {
     versions.newest = version;
-    await lane.handle({ kind: 'publish', version, store: null });
+    await lane.handle({ kind: 'publish', job: 'job', version, store: null });
     versions.settled = version;
   };
   const keep = async (version: number): Promise<void> => {
-    const answer = await lane.handle({ kind: 'exportWeights' });
+    const answer = await lane.handle({ kind: 'exportWeights', job: 'job' });
     if (answer !== null && 'weights' in answer) weights.set(version, answer.weights);
   };
   const add = async (count: number): Promise<void> => {
     const sequences = Array.from({ length: count }, () => copies.next());
     for (const { id } of sequences) versions.begins(id);
-    await lane.handle({ kind: 'add', sequences });
+    await lane.handle({ kind: 'add', job: 'job', sequences });
   };
   const left = (): number => copies.made - endedOf(outcomes);
 
-  await lane.handle({ kind: 'createTrainer', config, layout, options: TRAINER, weights: buckets });
+  await lane.handle({
+    kind: 'createTrainer',
+    job: 'job',
+    weight: 1,
+    config,
+    layout,
+    options: TRAINER,
+    weights: buckets,
+  });
   // What a step and an export need is taken once and kept.
   await train(0);
   await keep(0);
   const bytesBefore = gpu.bytesAllocated;
-  await lane.handle({ kind: 'createEngine', config, layout, options: SMALL, store: null });
+  await lane.handle({
+    kind: 'createEngine',
+    job: 'job',
+    weight: 1,
+    config,
+    layout,
+    options: SMALL,
+    store: null,
+  });
   const bytesWithEngine = gpu.bytesAllocated;
   await publish(0);
   for (let round = 0; round < ROUNDS; round++) {
@@ -120,7 +136,7 @@ async function run(random: Random, model: Model, copies: Copies, learningRate: n
   await until(() => left() === 0, 'all sequences to end');
   await gap(10);
   expect(gpu.bytesAllocated, 'bytes once every cache is back').toBe(bytesWithEngine);
-  await lane.handle({ kind: 'removeEngine' });
+  await lane.handle({ kind: 'removeEngine', job: 'job' });
   expect(gpu.bytesAllocated, 'bytes without the engine').toBe(bytesBefore);
   const { preemptions } = lane.takeRecords(true);
   await lane.handle({ kind: 'close' });

@@ -47,6 +47,7 @@ class Interrupter implements Resident {
   readonly job = 'job';
   readonly kind = 'trainer';
   readonly priority = 1;
+  readonly weight = 1;
   steps = 0;
   #due = false;
 
@@ -100,6 +101,7 @@ it('preempted at every slice edge by a trainer that takes a whole step', async (
     job: 'job',
     kind: 'engine',
     priority: 6,
+    weight: 1,
     get hasWork() {
       return loading !== null || engine.sequenceCount > 0;
     },
@@ -144,23 +146,38 @@ it.each(KV)('on a lane that trains and scores without rest, its caches $kind', a
   const gpu = await openGpu();
   const options = {
     lane: 0,
-    job: 'job',
     settings: laneSettings({ sliceUs: 2000, inFlightUs: 4000 }),
     doorbell: null,
   };
   // Smaller than any dispatch, which a lane would refuse to begin with.
   const tiny = { ...laneSettings({ sliceUs: 30, inFlightUs: 60 }), kvOnPreempt };
   const lane = new Lane(gpu, options, outcomes.receive);
-  await lane.handle({ kind: 'createTrainer', config, layout, options: TRAINER, weights: model.buckets });
-  await lane.handle({ kind: 'createEngine', config, layout, options: SMALL, store: null });
+  await lane.handle({
+    kind: 'createTrainer',
+    job: 'job',
+    weight: 1,
+    config,
+    layout,
+    options: TRAINER,
+    weights: model.buckets,
+  });
+  await lane.handle({
+    kind: 'createEngine',
+    job: 'job',
+    weight: 1,
+    config,
+    layout,
+    options: SMALL,
+    store: null,
+  });
   await lane.handle({ kind: 'configure', settings: tiny });
-  await lane.handle({ kind: 'publish', version: 0, store: null });
-  await lane.handle({ kind: 'add', sequences: requests });
+  await lane.handle({ kind: 'publish', job: 'job', version: 0, store: null });
+  await lane.handle({ kind: 'add', job: 'job', sequences: requests });
   let turns = 0;
   while (requests.some(({ id }) => (outcomes.byId.get(id)?.reason ?? null) === null)) {
     const asked = { requestedMs: nowMs(), sequences: batch };
-    if (turns++ % 2 === 0) await lane.handle({ kind: 'train', ...asked, options: STEP });
-    else await lane.handle({ kind: 'score', ...asked, stage: 'oldLogProbs', which: 'policy' });
+    if (turns++ % 2 === 0) await lane.handle({ kind: 'train', job: 'job', ...asked, options: STEP });
+    else await lane.handle({ kind: 'score', job: 'job', ...asked, stage: 'oldLogProbs', which: 'policy' });
     await new Promise((resolve) => setTimeout(resolve, turns % 3));
   }
   const { preemptions, slices } = lane.takeRecords(true);
@@ -182,7 +199,7 @@ it.each(KV)('on a lane that trains and scores without rest, its caches $kind', a
 
 async function openLane(lane: number, outcomes: Outcomes): Promise<RemoteLane> {
   return RemoteLane.open(
-    { lane, job: 'job', adapter: null, settings: laneSettings({ sliceUs: 500, inFlightUs: 1000 }) },
+    { lane, adapter: null, settings: laneSettings({ sliceUs: 500, inFlightUs: 1000 }) },
     {
       onTokens: outcomes.receive,
       onRecords: () => undefined,
@@ -208,9 +225,17 @@ it('on a second lane, with a device of its own and weights through the store', a
   const store = WeightStore.create(layout);
   store.publish(0, model.buckets);
   const lane = await openLane(1, outcomes);
-  await lane.request({ kind: 'createEngine', config, layout, options: SMALL, store: store.shared });
-  expect(await lane.request({ kind: 'pull' })).toEqual({ version: 0, bytes: store.bytes });
-  await lane.request({ kind: 'add', sequences: requests });
+  await lane.request({
+    kind: 'createEngine',
+    job: 'job',
+    weight: 1,
+    config,
+    layout,
+    options: SMALL,
+    store: store.shared,
+  });
+  expect(await lane.request({ kind: 'pull', job: 'job' })).toEqual({ version: 0, bytes: store.bytes });
+  await lane.request({ kind: 'add', job: 'job', sequences: requests });
   await until(() => finished(outcomes, requests));
   await lane.close();
   expectSameOutcomes(outcomes, alone, requests, `seed ${SEED}, second lane`);
@@ -222,17 +247,25 @@ it('begun on one lane, evicted half-way and continued on another', async () => {
   store.publish(3, model.buckets);
   const lanes = [await openLane(0, first), await openLane(1, second)];
   for (const lane of lanes) {
-    await lane.request({ kind: 'createEngine', config, layout, options: SMALL, store: store.shared });
-    await lane.request({ kind: 'pull' });
+    await lane.request({
+      kind: 'createEngine',
+      job: 'job',
+      weight: 1,
+      config,
+      layout,
+      options: SMALL,
+      store: store.shared,
+    });
+    await lane.request({ kind: 'pull', job: 'job' });
   }
   const long = requests
     .map((request) => ({ ...request, tokensMax: Math.max(request.tokensMax, 20), stopTokenIds: [] }))
     .filter(({ promptTokenIds, tokensMax }) => promptTokenIds.length + tokensMax <= 64);
   expect(long.length).toBeGreaterThan(6);
   const expected = await runAlone(device, model, long);
-  await at(lanes, 0).request({ kind: 'add', sequences: long });
+  await at(lanes, 0).request({ kind: 'add', job: 'job', sequences: long });
   await until(() => [...first.byId.values()].some(({ tokenIds }) => tokenIds.length >= 7));
-  const { evicted } = await at(lanes, 0).request({ kind: 'removeEngine' });
+  const { evicted } = await at(lanes, 0).request({ kind: 'removeEngine', job: 'job' });
   expect(evicted.some(({ generated }) => generated.tokenIds.length > 0)).toBe(true);
   const rest = evicted.map(({ id, generated }) => {
     // What the host heard of is all there is: nothing is lost between the two lanes.
@@ -242,7 +275,7 @@ it('begun on one lane, evicted half-way and continued on another', async () => {
     assert(request !== undefined, `sequence ${id} was evicted and never added`);
     return { ...request, generated };
   });
-  await at(lanes, 1).request({ kind: 'add', sequences: rest });
+  await at(lanes, 1).request({ kind: 'add', job: 'job', sequences: rest });
   await until(() => finished(second, rest));
   await Promise.all(lanes.map((lane) => lane.close()));
   const whole = new Outcomes();

@@ -34,18 +34,33 @@ afterEach(async () => {
 async function openLane(epoch = 0): Promise<{ lane: Lane; outcomes: Outcomes }> {
   const outcomes = new Outcomes();
   const settings = laneSettings({ sliceUs: 300, inFlightUs: 600 });
-  const options = { lane: 0, job: 'job', settings, doorbell: null, epoch };
+  const options = { lane: 0, settings, doorbell: null, epoch };
   const lane = new Lane(await openGpu(), options, outcomes.receive);
   open.push(lane);
   const trainer = { rowsMax: 64, contextTokensMax: 64, adamw: ADAMW };
-  await lane.handle({ kind: 'createTrainer', config, layout, options: trainer, weights });
+  await lane.handle({
+    kind: 'createTrainer',
+    job: 'job',
+    weight: 1,
+    config,
+    layout,
+    options: trainer,
+    weights,
+  });
   return { lane, outcomes };
 }
 
 async function train(lane: Lane, more: Pick<Train, 'publish' | 'commit'>): Promise<LaneAnswers['train']> {
   const options = { objective, learningRate: 1e-3 };
   const requestedMs = nowMs();
-  const answer = await lane.handle({ kind: 'train', requestedMs, sequences: batch, options, ...more });
+  const answer = await lane.handle({
+    kind: 'train',
+    job: 'job',
+    requestedMs,
+    sequences: batch,
+    options,
+    ...more,
+  });
   if (answer === null || !('gradNorm' in answer)) throw new Error('not the answer to train');
   return answer;
 }
@@ -67,9 +82,17 @@ describe('a step that is committed and published', () => {
   it('preempts generation once, and leaves its weights in the engine, in the store and on the host', async () => {
     const { lane, outcomes } = await openLane();
     const store = WeightStore.create(layout);
-    await lane.handle({ kind: 'createEngine', config, layout, options: SMALL, store: store.shared });
-    await lane.handle({ kind: 'publish', version: 0, store: store.shared });
-    await lane.handle({ kind: 'add', sequences: requests });
+    await lane.handle({
+      kind: 'createEngine',
+      job: 'job',
+      weight: 1,
+      config,
+      layout,
+      options: SMALL,
+      store: store.shared,
+    });
+    await lane.handle({ kind: 'publish', job: 'job', version: 0, store: store.shared });
+    await lane.handle({ kind: 'add', job: 'job', sequences: requests });
     await until(() => outcomes.byId.size > 0);
     lane.takeRecords(true);
     const answer = await train(lane, { publish: { version: 1, store: store.shared }, commit: true });
@@ -80,7 +103,7 @@ describe('a step that is committed and published', () => {
     expect(state.stepsTaken).toBe(1);
     expect(answer.publishMs).toBeGreaterThan(0);
     expect(store.pull()).toEqual({ version: 1, buckets: state.weights });
-    expect(await lane.handle({ kind: 'exportWeights' })).toEqual({ weights: state.weights });
+    expect(await lane.handle({ kind: 'exportWeights', job: 'job' })).toEqual({ weights: state.weights });
     await until(() => [...outcomes.byId.values()].some(({ versions }) => versions.includes(1)));
   });
 
@@ -91,7 +114,9 @@ describe('a step that is committed and published', () => {
     expect(await train(lane, { publish: { version: 4, store: store.shared } })).toMatchObject({
       state: null,
     });
-    expect(await lane.handle({ kind: 'exportWeights' })).toEqual({ weights: store.pull().buckets });
+    expect(await lane.handle({ kind: 'exportWeights', job: 'job' })).toEqual({
+      weights: store.pull().buckets,
+    });
   });
 
   it('gives another lane all it takes to come to the same bits', async () => {
@@ -102,7 +127,7 @@ describe('a step that is committed and published', () => {
     // The second step is not heard of: the next lane takes it again.
     store.claim(1);
     const { lane: next } = await openLane(1);
-    await next.handle({ kind: 'loadState', state: first });
+    await next.handle({ kind: 'loadState', job: 'job', state: first });
     const again = stateOf(await train(next, { publish: { version: 2, store: store.shared }, commit: true }));
     expect(again).toEqual(second);
     expect(store.pull()).toEqual({ version: 2, buckets: second.weights });

@@ -11,7 +11,7 @@ function entryOf(...programs: number[]): Entry {
     const ops = programs.shift();
     return ops === undefined ? null : (Array.from({ length: ops }, () => op).values() as unknown as Program);
   };
-  const resident: Resident = { job: 'job', kind: 'engine', priority: 6, hasWork: true, next };
+  const resident: Resident = { job: 'job', kind: 'engine', priority: 6, weight: 1, hasWork: true, next };
   return new Entry(resident);
 }
 

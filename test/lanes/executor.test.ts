@@ -254,7 +254,7 @@ describe('preemptions', () => {
         requests++;
         await done;
         await executor.idle(trainer);
-        log.tokens(nowMs());
+        log.tokens('job', nowMs());
       }
       executor.stop();
       engine.abandon(new Error('enough'));
@@ -396,6 +396,7 @@ describe('waiting', () => {
       job: 'job',
       kind: 'engine' as const,
       priority: 3,
+      weight: 1,
       hasWork: true,
       next: () => {
         asked++;
@@ -430,6 +431,7 @@ describe('waiting', () => {
       job: 'job',
       kind: 'engine' as const,
       priority: 3,
+      weight: 1,
       hasWork: false,
       next: () => (offered++ === 0 ? copies(0, 1) : null),
     };

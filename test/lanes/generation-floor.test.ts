@@ -7,7 +7,7 @@ it('owes generation its share of the time others use, spent as it runs', () => {
   let othersUs = 0;
   for (let i = 0; i < 10_000; i++) {
     if (floor.owedUs >= 300) {
-      floor.ran(300, i);
+      floor.ran('job', 300, i);
       generationUs += 300;
     } else {
       floor.earn(500);
@@ -30,12 +30,12 @@ it('owes nothing without a floor, and never saves up for one long piece', () => 
 
 it('records that generation starved once it has waited for over a second with work to do', () => {
   const floor = new GenerationFloor(3, 0);
-  floor.waits('job', 100);
-  floor.waits('job', 900);
-  floor.ran(10, 1000);
+  floor.waits(['job'], 100);
+  floor.waits(['job'], 900);
+  floor.ran('job', 10, 1000);
   expect(floor.take()).toEqual([]);
-  floor.waits('job', 2000);
-  floor.waits('job', 2900);
+  floor.waits(['job'], 2000);
+  floor.waits(['job'], 2900);
   floor.rests(3500);
   floor.rests(9000);
   expect(floor.take()).toEqual([{ lane: 3, job: 'job', fromMs: 2000, toMs: 3500 }]);
@@ -46,7 +46,7 @@ it('counts what generation really took, not what was predicted', () => {
   const floor = new GenerationFloor(0, 0.5);
   floor.earn(1000);
   expect(floor.owedUs).toBe(1000);
-  floor.ran(400, 0);
+  floor.ran('job', 400, 0);
   expect(floor.owedUs).toBe(600);
   floor.took(900, 400);
   expect(floor.owedUs).toBe(100);

@@ -5,7 +5,14 @@ import { InFlight, learnFrom, type Slice } from '#src/lanes/in-flight.js';
 import type { Resident } from '#src/lanes/resident.js';
 import { at } from '#src/lib/assert.js';
 
-const engine: Resident = { job: 'job', kind: 'engine', priority: 6, hasWork: false, next: () => null };
+const engine: Resident = {
+  job: 'job',
+  kind: 'engine',
+  priority: 6,
+  weight: 1,
+  hasWork: false,
+  next: () => null,
+};
 const trainer: Resident = { ...engine, kind: 'trainer', priority: 1 };
 const op = { kind: 'dispatch', kernel: 'k', work: 1000 } as DispatchOp;
 
@@ -70,7 +77,7 @@ describe('what the cost model learns', () => {
     const cost = new CostModel(2000);
     for (let i = 0; i < 3; i++) cost.observe(op, 100);
     teach(cost);
-    return cost.predictUs(op, 'engine') / 100;
+    return cost.predictUs(op, 'engine of job') / 100;
   };
 
   it('comes from all slices found done at once together, not from each', () => {

@@ -29,12 +29,12 @@ describe('PreemptionLog', () => {
     log.yielded(12);
     log.yielded(13);
     expect(log.waitsForYield).toBe(false);
-    preemption.left({ held: 2, spilled: 1, dropped: 3 }, 11.1);
+    preemption.left('job', { held: 2, spilled: 1, dropped: 3 }, 11.1);
     log.released(20);
     preemption.recomputed(7);
     expect(log.take(false)).toEqual([]);
-    log.tokens(25);
-    log.tokens(26);
+    log.tokens('job', 25);
+    log.tokens('job', 26);
     // The device has not told yet when the asker's first dispatch began.
     expect(log.take(false)).toEqual([]);
     preemption.begun(11.5);
@@ -97,7 +97,7 @@ describe('PreemptionLog', () => {
     yieldedAt(log, 1, 'refLogProbs');
     expect(log.request(asked(2))).toBeNull();
     log.released(3);
-    log.tokens(4);
+    log.tokens('job', 4);
     expect(log.take(false).map(({ stage }) => stage)).toEqual(['refLogProbs']);
   });
 
@@ -107,7 +107,7 @@ describe('PreemptionLog', () => {
     log.released(2);
     yieldedAt(log, 3);
     log.released(4);
-    log.tokens(5);
+    log.tokens('job', 5);
     expect(log.take(false).map(({ resumedMs }) => resumedMs)).toEqual([null, 5]);
   });
 
@@ -125,9 +125,44 @@ describe('PreemptionLog', () => {
     const log = new PreemptionLog(0);
     yieldedAt(log, 1);
     log.released(2);
-    log.engineLeft();
-    log.tokens(9);
+    log.engineLeft('job');
+    log.tokens('job', 9);
     expect(log.take(false).map(({ resumedMs }) => resumedMs)).toEqual([null]);
+  });
+
+  it('is one for the engines of several jobs: caches of all, resumed by the one the device was at', () => {
+    const log = new PreemptionLog(0);
+    const preemption = log.request(asked(1, { alsoYielded: ['other'] }));
+    log.left('job', { held: 1, spilled: 2, dropped: 0 }, 2);
+    log.left('other', { held: 4, spilled: 0, dropped: 3 }, 3);
+    // Asked to leave again: those that left before are still away.
+    log.left('job', { held: 0, spilled: 1, dropped: 0 }, 4);
+    preemption?.yielded(5);
+    preemption?.begun(null);
+    log.engineLeft('other');
+    log.released(6);
+    log.tokens('other', 7);
+    expect(log.take(false)).toEqual([]);
+    log.tokens('job', 8);
+    expect(log.take(false)).toMatchObject([
+      {
+        job: 'job',
+        alsoYielded: ['other'],
+        kv: { held: 4, spilled: 3, dropped: 3 },
+        releasedMs: 6,
+        resumedMs: 8,
+      },
+    ]);
+  });
+
+  it('is still released to the others when the engine the device was at leaves', () => {
+    const log = new PreemptionLog(0);
+    const preemption = log.request(asked(1, { alsoYielded: ['other'] }));
+    preemption?.begun(null);
+    log.engineLeft('job');
+    preemption?.yielded(2);
+    log.released(3);
+    expect(log.take(true)).toMatchObject([{ yieldedMs: 2, releasedMs: 3, resumedMs: null }]);
   });
 
   it('keeps requests that found the device free apart', () => {
@@ -153,7 +188,7 @@ describe('PreemptionLog', () => {
         }
         if (event === 1) log.yielded(ms + 0.3);
         if (event === 2) log.released(ms + 0.4);
-        if (event === 3) log.tokens(ms + 0.5);
+        if (event === 3) log.tokens('job', ms + 0.5);
       }
       const records = log.take(true);
       expect(records.length, `seed ${seed}`).toBeGreaterThan(10);

@@ -83,4 +83,23 @@ describe('ProgramQueue', () => {
     await expect(running).rejects.toThrow('enough');
     expect(returned).toBe(1);
   });
+
+  it('contains a program that throws: it closes, and the executor sees a program that ends', async () => {
+    const notes: string[] = [];
+    const queue = queueOf();
+    const program = (function* (): Program {
+      yield { kind: 'submitted', call: () => notes.push('begun') };
+      throw new Error('a bug');
+    })();
+    const failing = queue.runContained(program);
+    const behind = queue.runContained(noted('b', 1, notes));
+    const settled = Promise.allSettled([failing, behind]);
+    runAll(queue.next());
+    expect(await settled).toEqual([1, 2].map(() => ({ status: 'rejected', reason: new Error('a bug') })));
+    expect([queue.hasWork, queue.next()]).toEqual([false, null]);
+    const late = noted('late', 1, notes);
+    await expect(queue.run(late)).rejects.toThrow('a bug');
+    expect(late.next().done, 'one that is refused is given up').toBe(true);
+    expect(notes).toEqual(['begun']);
+  });
 });

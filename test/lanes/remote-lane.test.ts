@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { noTokens } from '#src/engine/sequence.js';
+import type { LaneFault } from '#src/lanes/faults.js';
 import { RemoteLane } from '#src/lanes/remote-lane.js';
 import { laneSettings } from '#src/lanes/settings.js';
 import { nowMs } from '#src/lib/clock.js';
@@ -18,6 +19,8 @@ import { ADAMW, awkwardModel } from '../train/fixtures.js';
 const model = awkwardModel(new Random(1300), true);
 const { config, layout, buckets: weights } = model;
 const TRAINER = { rowsMax: 32, contextTokensMax: 32, adamw: ADAMW };
+const TRAINER_OF_MODEL = { config, layout, options: TRAINER, weights };
+const options = { objective: { algorithm: 'crossEntropy' }, learningRate: 1e-3 } as const;
 const THREADS = '/proc/self/task';
 
 interface Opened {
@@ -25,10 +28,10 @@ interface Opened {
   readonly broken: Error[];
 }
 
-async function open(adapter: string | null = null): Promise<Opened> {
+async function open(adapter: string | null = null, faults: readonly LaneFault[] = []): Promise<Opened> {
   const broken: Error[] = [];
   const lane = await RemoteLane.open(
-    { lane: 2, job: 'job', adapter, settings: laneSettings({ sliceUs: 1000, inFlightUs: 2000 }) },
+    { lane: 2, adapter, settings: laneSettings({ sliceUs: 1000, inFlightUs: 2000 }), faults },
     { onTokens: () => undefined, onRecords: () => undefined, onBroken: (error) => broken.push(error) },
   );
   return { lane, broken };
@@ -45,7 +48,7 @@ describe('RemoteLane', () => {
       const { lane, broken } = await open();
       expect(lane.adapter.description).not.toBe('');
       expect(lane.storageBindingBytesMax).toBeGreaterThan(2 ** 20);
-      await lane.request({ kind: 'createTrainer', config, layout, options: TRAINER, weights });
+      await lane.request({ kind: 'createTrainer', job: 'job', weight: 1, ...TRAINER_OF_MODEL });
       const during = threads() ?? Infinity;
       await lane.close();
       // The driver's threads take a moment to go.
@@ -75,16 +78,17 @@ describe('RemoteLane', () => {
 
   it('answers what it cannot do and goes on', async () => {
     const { lane, broken } = await open();
-    await expect(lane.request({ kind: 'add', sequences: [] })).resolves.toBeNull();
-    await expect(lane.request({ kind: 'abort', ids: [1] })).rejects.toThrow('no engine');
-    await expect(lane.request({ kind: 'pull' })).rejects.toThrow('no engine');
-    await expect(lane.request({ kind: 'removeEngine' })).rejects.toThrow('no engine');
-    await expect(lane.request({ kind: 'publish', version: 0, store: null })).rejects.toThrow('no trainer');
-    await expect(lane.request({ kind: 'exportWeights' })).rejects.toThrow('no trainer');
-    const uncloneable = { kind: 'abort', ids: [() => 1] } as unknown as { kind: 'flush' };
+    await expect(lane.request({ kind: 'abort', job: 'job', ids: [1] })).rejects.toThrow('no engine');
+    await expect(lane.request({ kind: 'pull', job: 'job' })).rejects.toThrow('no engine');
+    await expect(lane.request({ kind: 'removeEngine', job: 'job' })).rejects.toThrow('no engine');
+    await expect(lane.request({ kind: 'publish', job: 'job', version: 0, store: null })).rejects.toThrow(
+      'no trainer',
+    );
+    await expect(lane.request({ kind: 'exportWeights', job: 'job' })).rejects.toThrow('no trainer');
+    const uncloneable = { kind: 'abort', job: 'job', ids: [() => 1] } as unknown as { kind: 'flush' };
     await expect(lane.request(uncloneable)).rejects.toThrow('could not be cloned');
-    await lane.request({ kind: 'createTrainer', config, layout, options: TRAINER, weights });
-    const { weights: back } = await lane.request({ kind: 'exportWeights' });
+    await lane.request({ kind: 'createTrainer', job: 'job', weight: 1, ...TRAINER_OF_MODEL });
+    const { weights: back } = await lane.request({ kind: 'exportWeights', job: 'job' });
     expect(back).toEqual(weights);
     await lane.close();
     expect(broken).toEqual([]);
@@ -92,43 +96,68 @@ describe('RemoteLane', () => {
 
   it('tells mistakes of the user from bugs', async () => {
     const { lane } = await open();
-    await lane.request({ kind: 'createTrainer', config, layout, options: TRAINER, weights });
+    await lane.request({ kind: 'createTrainer', job: 'job', weight: 1, ...TRAINER_OF_MODEL });
     const tokens = new Array<number>(33).fill(1);
     const long = supervisedSequence(
       tokens,
       Float32Array.from(tokens, (_, i) => (i < 32 ? 1 : 0)),
     );
-    const options = { objective: { algorithm: 'crossEntropy' }, learningRate: 1e-3 } as const;
-    const refused = lane.request({ kind: 'train', requestedMs: nowMs(), sequences: [long], options });
+    const refused = lane.request({
+      kind: 'train',
+      job: 'job',
+      requestedMs: nowMs(),
+      sequences: [long],
+      options,
+    });
     await expect(refused).rejects.toBeInstanceOf(UserError);
     await expect(refused).rejects.toThrow('longer than the context of 32');
     await lane.close();
     await expect(open('an adapter nobody has')).rejects.toBeInstanceOf(UserError);
   });
 
-  it('rejects what is pending and says once that it is broken, when its program throws', async () => {
-    const { lane, broken } = await open();
-    await lane.request({ kind: 'createTrainer', config, layout, options: TRAINER, weights });
-    const bad = supervisedSequence([1, 2, 99, 3], Float32Array.of(1, 1, 1, 0));
-    const options = { objective: { algorithm: 'crossEntropy' }, learningRate: 1e-3 } as const;
-    const training = lane.request({ kind: 'train', requestedMs: nowMs(), sequences: [bad], options });
-    const flushing = lane.request({ kind: 'keepReference' });
-    await expect(training).rejects.toThrow('token 99 of 37');
-    await expect(flushing).rejects.toThrow();
+  it('rejects what is pending and says once that it is broken, when the lane fails', async () => {
+    const { lane, broken } = await open(null, [{ at: 'beforeAnswer', after: 0, do: 'throw' }]);
+    await lane.request({ kind: 'createTrainer', job: 'job', weight: 1, ...TRAINER_OF_MODEL });
+    const sequences = [supervisedSequence([1, 2, 3, 4], Float32Array.of(1, 1, 1, 0))];
+    const training = lane.request({ kind: 'train', job: 'job', requestedMs: nowMs(), sequences, options });
+    const exporting = lane.request({ kind: 'keepReference', job: 'job' });
+    await expect(training).rejects.toThrow('injected fault: beforeAnswer');
+    await exporting.catch(() => undefined);
     expect(broken.map(({ message }) => message.split('\n')[0])).toEqual([
-      'Error: assertion failed: token 99 of 37',
+      'Error: injected fault: beforeAnswer, after 0',
     ]);
-    await expect(lane.request({ kind: 'flush' })).rejects.toThrow('token 99 of 37');
+    await expect(lane.request({ kind: 'flush' })).rejects.toThrow('injected fault');
     const startedMs = nowMs();
     await lane.close();
     expect(nowMs() - startedMs).toBeLessThan(10_000);
     expect(broken.length).toBe(1);
   });
 
+  it('goes on when a trainer throws, which does nothing more until it is removed', async () => {
+    const { lane, broken } = await open();
+    const createTrainer = (): Promise<unknown> =>
+      lane.request({ kind: 'createTrainer', job: 'job', weight: 1, ...TRAINER_OF_MODEL });
+    await createTrainer();
+    const sequences = [supervisedSequence([1, 2, 99, 3], Float32Array.of(1, 1, 1, 0))];
+    const training = lane.request({ kind: 'train', job: 'job', requestedMs: nowMs(), sequences, options });
+    const keeping = lane.request({ kind: 'keepReference', job: 'job' });
+    await Promise.all(
+      [training, keeping].map((refused) => expect(refused).rejects.toThrow('token 99 of 37')),
+    );
+    const exporting = lane.request({ kind: 'exportWeights', job: 'job' });
+    await expect(exporting).rejects.toThrow('token 99 of 37');
+    await expect(createTrainer()).rejects.toThrow('already has a trainer');
+    await lane.request({ kind: 'removeTrainer', job: 'job' });
+    await createTrainer();
+    expect(await lane.request({ kind: 'exportWeights', job: 'job' })).toEqual({ weights });
+    await lane.close();
+    expect(broken).toEqual([]);
+  });
+
   it('gives records on its own and the rest when asked', async () => {
     const records: LaneRecords[] = [];
     const lane = await RemoteLane.open(
-      { lane: 0, job: 'job', adapter: null, settings: laneSettings({ sliceUs: 1000, inFlightUs: 2000 }) },
+      { lane: 0, adapter: null, settings: laneSettings({ sliceUs: 1000, inFlightUs: 2000 }) },
       {
         onTokens: () => undefined,
         onRecords: (received) => records.push(received),
@@ -137,8 +166,16 @@ describe('RemoteLane', () => {
     );
     const store = WeightStore.create(layout);
     store.publish(0, weights);
-    await lane.request({ kind: 'createEngine', config, layout, options: SMALL, store: store.shared });
-    await lane.request({ kind: 'pull' });
+    await lane.request({
+      kind: 'createEngine',
+      job: 'job',
+      weight: 1,
+      config,
+      layout,
+      options: SMALL,
+      store: store.shared,
+    });
+    await lane.request({ kind: 'pull', job: 'job' });
     const sequence = {
       id: 1,
       promptTokenIds: [1],
@@ -148,13 +185,13 @@ describe('RemoteLane', () => {
       key: [1, 2] as const,
       stopTokenIds: [],
     };
-    await lane.request({ kind: 'add', sequences: [sequence] });
+    await lane.request({ kind: 'add', job: 'job', sequences: [sequence] });
     while (records.length < 2) await sleep(10);
     const rest = await lane.request({ kind: 'flush' });
     const all = [...records, rest];
     expect(all.flatMap(({ slices }) => slices).length).toBeGreaterThan(0);
     expect(all.flatMap(({ versions }) => versions)).toMatchObject([
-      { kind: 'pull', version: 0, bytes: store.bytes },
+      { kind: 'pull', job: 'job', version: 0, bytes: store.bytes },
     ]);
     expect(rest.largestDispatchUs).toBeGreaterThanOrEqual(0);
     await lane.close();
@@ -180,13 +217,12 @@ describe('a lane at the end of its life leaves the process alive and free to end
     ]);
   });
 
-  it('when a program throws', async () => {
+  it('when a trainer of it had thrown', async () => {
     const failure = 'Error: assertion failed: token 101 of 101';
-    expect(await live('brokenByAProgram')).toEqual([
-      `broken: ${failure}`,
-      `train rejected: ${failure}`,
+    expect(await live('trainerThatThrew')).toEqual([
       `keepReference rejected: ${failure}`,
-      `request rejected: ${failure}`,
+      `train rejected: ${failure}`,
+      'request resolved',
       'closed in time',
     ]);
   });

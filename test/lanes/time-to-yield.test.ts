@@ -46,7 +46,7 @@ it('is bounded by what is in flight and the largest dispatch', async (context) =
   const { layout, buckets: weights } = model;
   const preemptions: PreemptionRecord[] = [];
   const lane = await RemoteLane.open(
-    { lane: 0, job: 'job', adapter: null, settings: laneSettings(BUDGETS) },
+    { lane: 0, adapter: null, settings: laneSettings(BUDGETS) },
     {
       onTokens: () => undefined,
       onRecords: (records) => preemptions.push(...records.preemptions),
@@ -54,10 +54,26 @@ it('is bounded by what is in flight and the largest dispatch', async (context) =
     },
   );
   const trainer = { rowsMax: 64, contextTokensMax: 64, adamw: ADAMW };
-  await lane.request({ kind: 'createTrainer', config: CONFIG, layout, options: trainer, weights });
+  await lane.request({
+    kind: 'createTrainer',
+    job: 'job',
+    weight: 1,
+    config: CONFIG,
+    layout,
+    options: trainer,
+    weights,
+  });
   const engine = { slots: 32, batchTokensMax: 256, kvBlocks: 1024, contextTokensMax: 512, stepsAheadMax: 4 };
-  await lane.request({ kind: 'createEngine', config: CONFIG, layout, options: engine, store: null });
-  await lane.request({ kind: 'publish', version: 0, store: null });
+  await lane.request({
+    kind: 'createEngine',
+    job: 'job',
+    weight: 1,
+    config: CONFIG,
+    layout,
+    options: engine,
+    store: null,
+  });
+  await lane.request({ kind: 'publish', job: 'job', version: 0, store: null });
   const sequences = Array.from({ length: 32 }, (_, id) => ({
     id,
     promptTokenIds: Array.from({ length: random.int(1, 60) }, () => random.int(0, 300)),
@@ -67,7 +83,7 @@ it('is bounded by what is in flight and the largest dispatch', async (context) =
     key: rolloutKey(1500, 'yield', id),
     stopTokenIds: [],
   }));
-  await lane.request({ kind: 'add', sequences });
+  await lane.request({ kind: 'add', job: 'job', sequences });
   const tokens = Array.from({ length: 24 }, () => random.int(0, 300));
   const scored = {
     tokens,
@@ -77,6 +93,7 @@ it('is bounded by what is in flight and the largest dispatch', async (context) =
   const score = () =>
     lane.request({
       kind: 'score',
+      job: 'job',
       requestedMs: nowMs(),
       stage: 'oldLogProbs',
       which: 'policy',

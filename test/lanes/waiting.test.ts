@@ -39,7 +39,7 @@ it('tells the processor time of one thread, where the platform does', () => {
 it('costs an idle lane nothing, with an engine and a trainer that have nothing to do', async () => {
   const { config, layout, buckets: weights } = awkwardModel(new Random(1600), false);
   const lane = await RemoteLane.open(
-    { lane: 0, job: 'job', adapter: null, settings: laneSettings({ sliceUs: 2000, inFlightUs: 4000 }) },
+    { lane: 0, adapter: null, settings: laneSettings({ sliceUs: 2000, inFlightUs: 4000 }) },
     {
       onTokens: () => undefined,
       onRecords: () => undefined,
@@ -47,9 +47,17 @@ it('costs an idle lane nothing, with an engine and a trainer that have nothing t
     },
   );
   const options = { rowsMax: 64, contextTokensMax: 64, adamw: ADAMW };
-  await lane.request({ kind: 'createTrainer', config, layout, options, weights });
-  await lane.request({ kind: 'createEngine', config, layout, options: SMALL, store: null });
-  await lane.request({ kind: 'publish', version: 0, store: null });
+  await lane.request({ kind: 'createTrainer', job: 'job', weight: 1, config, layout, options, weights });
+  await lane.request({
+    kind: 'createEngine',
+    job: 'job',
+    weight: 1,
+    config,
+    layout,
+    options: SMALL,
+    store: null,
+  });
+  await lane.request({ kind: 'publish', job: 'job', version: 0, store: null });
   await sleep(100);
   const shares: number[] = [];
   for (let window = 0; window < 3; window++) {

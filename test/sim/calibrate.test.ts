@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Random } from '#src/lib/prng.js';
-import { priority } from '#src/scheduler/policies/priority.js';
+import { policyNamed } from '#src/scheduler/policies/index.js';
 import { compareWithRun, scenarioOfRun } from '#src/sim/against.js';
 import { calibrate, fit } from '#src/sim/calibrate.js';
 import type { SimOutcome } from '#src/sim/outcome.js';
@@ -12,6 +12,8 @@ import type { RecordedRollout } from '#src/sim/scenario.js';
 import { simulate } from '#src/sim/simulate.js';
 import { Trace } from '#src/telemetry/trace.js';
 import { job, scenario } from './scenarios.js';
+
+const priority = policyNamed('priority');
 
 let folder = '';
 beforeEach(() => {

@@ -1,9 +1,11 @@
 import { describe, expect, it } from 'vitest';
 import type { Plan, Policy } from '#src/scheduler/plan.js';
-import { priority } from '#src/scheduler/policies/priority.js';
+import { policyNamed } from '#src/scheduler/policies/index.js';
 import { replay } from '#src/sim/replay.js';
 import { simulate } from '#src/sim/simulate.js';
 import { job, lanes, scenario } from './scenarios.js';
+
+const priority = policyNamed('priority');
 
 /** `priority`, changed by the test while a's engine is awake on that lane, and asked again at a time it names. */
 function changed(

@@ -1,11 +1,13 @@
 import { describe, expect, it } from 'vitest';
 import { Random } from '#src/lib/prng.js';
-import { priority } from '#src/scheduler/policies/priority.js';
+import { policyNamed } from '#src/scheduler/policies/index.js';
 import type { SimOutcome } from '#src/sim/outcome.js';
 import { replay } from '#src/sim/replay.js';
 import type { SimScenario } from '#src/sim/scenario.js';
 import { simulate } from '#src/sim/simulate.js';
 import { job, lanes, plainCosts, scenario } from './scenarios.js';
+
+const priority = policyNamed('priority');
 
 const only = ({ jobs }: SimOutcome) => {
   const [first] = jobs;

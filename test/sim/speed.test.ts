@@ -1,7 +1,9 @@
 import { expect, it } from 'vitest';
-import { priority } from '#src/scheduler/policies/priority.js';
+import { policyNamed } from '#src/scheduler/policies/index.js';
 import { simulate } from '#src/sim/simulate.js';
 import { cluster } from './big.js';
+
+const priority = policyNamed('priority');
 
 const HOUR_MS = 3_600_000;
 

@@ -4,6 +4,8 @@ import type { ModelConfig } from '../../model/config.js';
 import { supervisedSequence, type TrainSequence } from '../../train/batch.js';
 import type { TrainerOptions } from '../../train/trainer.js';
 
+/** Whose everything on the bench is. */
+export const JOB = 'bench';
 const SEQUENCES = 2;
 const SEQUENCE_TOKENS_MAX = 16;
 /** So small that the weights stay what they are for as long as anybody measures. */
@@ -40,5 +42,5 @@ export function trainingText({ batch }: TrainingStep): string {
 /** Asks the lane for one step as of `requestedMs`; resolves when its result is here. */
 export async function train(lane: RemoteLane, { batch }: TrainingStep, requestedMs: number): Promise<void> {
   const options = { objective: { algorithm: 'crossEntropy' }, learningRate: LEARNING_RATE } as const;
-  await lane.request({ kind: 'train', requestedMs, sequences: batch, options });
+  await lane.request({ kind: 'train', job: JOB, requestedMs, sequences: batch, options });
 }

@@ -5,12 +5,11 @@ import { assert } from '../../lib/assert.js';
 import { loadWeights } from '../../model/checkpoint.js';
 import type { ModelConfig } from '../../model/config.js';
 import { type Buckets, paramLayout, type ParamLayout } from '../../model/layout.js';
-import { type TrainingStep, trainingStep } from './high-priority.js';
+import { JOB, type TrainingStep, trainingStep } from './high-priority.js';
 import { loadShape, type LoadShape, sequenceAt } from './load-shape.js';
 import { LowPriorityLoad } from './load.js';
 import { Tap, type Tapped } from './tap.js';
 
-const JOB = 'bench';
 const UNLIMITED = laneSettings({ sliceUs: Infinity, inFlightUs: Infinity });
 
 export interface RigOptions {
@@ -41,7 +40,7 @@ export class Rig {
     let load: LowPriorityLoad | null = null;
     const open = (lane: number, records: Tap): Promise<RemoteLane> =>
       RemoteLane.open(
-        { lane, job: JOB, adapter, settings: UNLIMITED },
+        { lane, adapter, settings: UNLIMITED },
         {
           onTokens: (update) => load?.receive(update),
           onRecords: (part) => records.receive(part),
@@ -53,15 +52,23 @@ export class Rig {
     try {
       const shape = loadShape(config, model, lane.storageBindingBytesMax);
       load = new LowPriorityLoad(shape.sequences, (index) => sequenceAt(shape, config, seed, index), {
-        add: (sequences) => lane.request({ kind: 'add', sequences }),
-        abort: (ids) => lane.request({ kind: 'abort', ids }),
+        add: (sequences) => lane.request({ kind: 'add', job: JOB, sequences }),
+        abort: (ids) => lane.request({ kind: 'abort', job: JOB, ids }),
       });
       const layout = paramLayout(config, lane.storageBindingBytesMax);
       const weights = await loadWeights(model, config, layout);
       const training = trainingStep(config, seed);
       await createTrainer(lane, config, layout, training, weights);
-      await lane.request({ kind: 'createEngine', config, layout, options: shape.engine, store: null });
-      await lane.request({ kind: 'publish', version: 0, store: null });
+      await lane.request({
+        kind: 'createEngine',
+        job: JOB,
+        weight: 1,
+        config,
+        layout,
+        options: shape.engine,
+        store: null,
+      });
+      await lane.request({ kind: 'publish', job: JOB, version: 0, store: null });
       if (hasSecond) {
         second = await open(1, secondTap);
         await createTrainer(second, config, layout, training, weights);
@@ -106,5 +113,13 @@ async function createTrainer(
   { trainer }: TrainingStep,
   weights: Buckets,
 ): Promise<void> {
-  await lane.request({ kind: 'createTrainer', config, layout, options: trainer, weights });
+  await lane.request({
+    kind: 'createTrainer',
+    job: JOB,
+    weight: 1,
+    config,
+    layout,
+    options: trainer,
+    weights,
+  });
 }

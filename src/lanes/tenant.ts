@@ -1,0 +1,269 @@
+import type { EngineUpdate } from '../engine/engine.js';
+import type { Gpu } from '../gpu/device.js';
+import type { Program } from '../gpu/ops.js';
+import { assert } from '../lib/assert.js';
+import { nowMs } from '../lib/clock.js';
+import { toError, UserError } from '../lib/errors.js';
+import type { Buckets } from '../model/layout.js';
+import type { VersionRecord } from '../telemetry/records.js';
+import { WeightStore, type SharedStore } from '../weights/store.js';
+import { calibrate } from './calibration.js';
+import { EngineResident } from './engine-resident.js';
+import type { JobRequest, LaneAnswers } from './messages.js';
+import { TrainerResident, type TrainerResidentParts } from './trainer-resident.js';
+
+/** What a job's residents find on a lane, and whom they tell. */
+export interface TenantParts extends TrainerResidentParts {
+  readonly gpu: Gpu;
+  /** As which the lane publishes weights. */
+  readonly epoch: number;
+  /** What a slice may take at present, in µs. */
+  readonly sliceUs: () => number;
+  /** Called after each part of a version that is written to the store. */
+  readonly onStorePart: () => void;
+  readonly onUpdate: (update: EngineUpdate) => void;
+  readonly onVersion: (record: VersionRecord) => void;
+  readonly onEngineLeft: () => void;
+}
+
+type Request<K extends JobRequest['kind']> = Extract<JobRequest, { kind: K }>;
+
+/** One job on a lane: its trainer, its engine, and the weights that go from one to the other. It knows of no other job. */
+export class Tenant {
+  #trainer: TrainerResident | null = null;
+  #engine: EngineResident | null = null;
+
+  constructor(private readonly parts: TenantParts) {}
+
+  get engine(): EngineResident | null {
+    return this.#engine;
+  }
+
+  get trainer(): TrainerResident | null {
+    return this.#trainer;
+  }
+
+  /** Nothing of the job is on the lane. */
+  get isGone(): boolean {
+    return this.#trainer === null && this.#engine === null;
+  }
+
+  /** Carries out one request. */
+  async handle(request: JobRequest): Promise<LaneAnswers[JobRequest['kind']]> {
+    switch (request.kind) {
+      case 'createTrainer':
+        return this.#createTrainer(request);
+      case 'removeTrainer':
+        return this.#removeTrainer();
+      case 'createEngine':
+        return this.#createEngine(request);
+      case 'removeEngine':
+        return this.#removeEngine();
+      case 'loadState':
+        await this.#runInit(({ trainer }) => trainer.loadState(request.state));
+        return null;
+      case 'keepReference':
+        await this.#runInit(({ trainer }) => trainer.keepReference());
+        return null;
+      case 'train':
+        return this.#train(request);
+      case 'score':
+        return this.#score(request);
+      case 'publish':
+        return this.#publish(request.version, request.store);
+      case 'pull':
+        return this.#pull();
+      case 'exportWeights':
+        return { weights: await this.#exportWeights() };
+      case 'slots':
+        this.#needEngine().engine.limitSlots(request.slots);
+        this.parts.executor.wake();
+        return null;
+      case 'add':
+        for (const sequence of request.sequences) this.#needEngine().engine.add(sequence);
+        this.parts.executor.wake();
+        return null;
+      case 'abort':
+        for (const id of request.ids) this.#needEngine().engine.abort(id);
+        return null;
+      default:
+        return request satisfies never;
+    }
+  }
+
+  /** Gives up all that is half done or waits. */
+  abandon(reason: Error): void {
+    this.#trainer?.queue.abandon(reason);
+    this.#engine?.queue.abandon(reason);
+  }
+
+  async #createTrainer(request: Request<'createTrainer'>): Promise<LaneAnswers['createTrainer']> {
+    const { job, gpu } = this.parts;
+    assert(this.#trainer === null, `job ${job} already has a trainer on this lane`);
+    const before = gpu.bytesAllocated;
+    const trainer = new TrainerResident(this.parts, request);
+    this.#trainer = trainer;
+    const bytes = gpu.bytesAllocated - before;
+    const { make, outcome } = trainer.warmUp();
+    await this.#calibrate(make, async (program) => {
+      await trainer.run({ program, stage: 'init' });
+      await this.parts.executor.idle(trainer.queue);
+      await outcome();
+    });
+    await this.#runInit(() => trainer.trainer.loadWeights(request.weights));
+    return { bytes };
+  }
+
+  async #removeTrainer(): Promise<null> {
+    await this.#needTrainer().remove();
+    this.#trainer = null;
+    return null;
+  }
+
+  async #createEngine(request: Request<'createEngine'>): Promise<LaneAnswers['createEngine']> {
+    const { job, gpu, executor } = this.parts;
+    assert(this.#engine === null, `job ${job} already has an engine on this lane`);
+    const before = gpu.bytesAllocated;
+    const resident = new EngineResident(this.parts, request);
+    this.#engine = resident;
+    const bytes = gpu.bytesAllocated - before;
+    await this.#calibrate(
+      () => resident.engine.warmUp(),
+      async (program) => {
+        const done = resident.queue.run(program);
+        executor.wake();
+        await done;
+        await executor.idle(resident.queue);
+      },
+    );
+    return { bytes };
+  }
+
+  async #removeEngine(): Promise<LaneAnswers['removeEngine']> {
+    const evicted = await this.#needEngine().remove();
+    this.parts.onEngineLeft();
+    this.#engine = null;
+    return { evicted };
+  }
+
+  /** @throws UserError when the smallest piece of the resident's work is longer than a slice may be */
+  async #calibrate(make: () => Program, runToEnd: (program: Program) => Promise<void>): Promise<void> {
+    const { cost, executor, sliceUs } = this.parts;
+    const run = async (program: Program): Promise<void> => {
+      await runToEnd(program);
+      await executor.timed();
+    };
+    await calibrate({ make, run, cost, sliceUs: sliceUs() });
+  }
+
+  async #runInit(program: (trainer: TrainerResident) => Program): Promise<void> {
+    const trainer = this.#needTrainer();
+    await trainer.run({ program: program(trainer), stage: 'init' });
+  }
+
+  async #train(request: Request<'train'>): Promise<LaneAnswers['train']> {
+    const detectedMs = nowMs();
+    const trainer = this.#needTrainer();
+    try {
+      return await this.#step(trainer, request, detectedMs);
+    } catch (error) {
+      // Whether the step reached the weights nobody knows, unless it was refused.
+      if (!(error instanceof UserError)) trainer.fail(toError(error));
+      throw error;
+    }
+  }
+
+  async #step(
+    trainer: TrainerResident,
+    { requestedMs, sequences, options, publish, commit = false }: Request<'train'>,
+    detectedMs: number,
+  ): Promise<LaneAnswers['train']> {
+    const { cost, gpu } = this.parts;
+    const store = publish?.store ?? null;
+    let handedOverMs = detectedMs;
+    const { program, result } = trainer.owe(
+      trainer.trainer.stepAndExport(sequences, cost, options, {
+        handOver: () => {
+          handedOverMs = nowMs();
+          // Without a version to publish, no engine is behind.
+          return this.#flip(trainer, publish?.version ?? -1);
+        },
+        exports: commit ? 'state' : store === null ? 'nothing' : 'weights',
+      }),
+    );
+    const run = (): Promise<void> =>
+      trainer.run({ program, stage: 'actorTraining', requestedMs, detectedMs });
+    await (publish === undefined || this.#engine === null ? run() : this.#engine.receive(run));
+    const { result: trained, weights, state } = await result;
+    gpu.assertHealthy();
+    if (publish !== undefined && store !== null && weights !== null)
+      this.#write(publish.version, store, weights);
+    return { ...trained, state, publishMs: publish === undefined ? 0 : nowMs() - handedOverMs };
+  }
+
+  async #score(request: Request<'score'>): Promise<LaneAnswers['score']> {
+    const detectedMs = nowMs();
+    const { stage, requestedMs, sequences, which } = request;
+    const trainer = this.#needTrainer();
+    const { program, result } = trainer.owe(trainer.trainer.score(sequences, this.parts.cost, which));
+    await trainer.run({ program, stage, requestedMs, detectedMs });
+    const logprobs = await result;
+    this.parts.gpu.assertHealthy();
+    return { logprobs };
+  }
+
+  /** Trainer → this lane's engine by device copies, and → the store through the host when others may want it. */
+  async #publish(version: number, shared: SharedStore | null): Promise<LaneAnswers['publish']> {
+    const trainer = this.#needTrainer();
+    const run = (): Promise<void> =>
+      trainer.run({ program: this.#flip(trainer, version), stage: 'actorTraining' });
+    await (this.#engine === null ? run() : this.#engine.receive(run));
+    if (shared === null) return { storeBytes: 0 };
+    return { storeBytes: this.#write(version, shared, await this.#exportWeights()) };
+  }
+
+  /** The trainer's weights into this lane's engine, unless it has them, is about to go or is not there. */
+  *#flip({ trainer }: TrainerResident, version: number): Program {
+    if (this.#engine === null) return;
+    const startedMs = nowMs();
+    const done = (): void => this.#record('flip', version, startedMs, 0);
+    yield* this.#engine.flip(trainer.weights, version, done);
+  }
+
+  /** Into the store; returns the bytes. */
+  #write(version: number, shared: SharedStore, weights: Buckets): number {
+    const startedMs = nowMs();
+    const store = WeightStore.attach(shared, this.parts.epoch);
+    store.publish(version, weights, this.parts.onStorePart);
+    this.#record('publish', version, startedMs, store.bytes);
+    return store.bytes;
+  }
+
+  #pull(): Promise<LaneAnswers['pull']> {
+    const startedMs = nowMs();
+    return this.#needEngine().pull((version, bytes) => this.#record('pull', version, startedMs, bytes));
+  }
+
+  async #exportWeights(): Promise<Buckets> {
+    const trainer = this.#needTrainer();
+    const { program, result } = trainer.owe(trainer.trainer.exportWeights());
+    await trainer.run({ program, stage: 'actorTraining' });
+    return result;
+  }
+
+  #record(kind: VersionRecord['kind'], version: number, startedMs: number, bytes: number): void {
+    const { lane, job, onVersion } = this.parts;
+    const atMs = nowMs();
+    onVersion({ lane, job, version, kind, atMs, durationMs: atMs - startedMs, bytes });
+  }
+
+  #needTrainer(): TrainerResident {
+    assert(this.#trainer !== null, `job ${this.parts.job} has no trainer on this lane`);
+    return this.#trainer;
+  }
+
+  #needEngine(): EngineResident {
+    assert(this.#engine !== null, `job ${this.parts.job} has no engine on this lane`);
+    return this.#engine;
+  }
+}
