@@ -1,10 +1,11 @@
 import { join, resolve } from 'node:path';
 import { UserError } from '../lib/errors.js';
 import { createPolicy, isPolicyPath, loadPolicy } from '../run/policy-file.js';
+import type { NamedPolicy } from '../run/conductor.js';
 import { runJob } from '../run/runner.js';
 import { onlyRunnableJob } from '../run/scenario-runnable.js';
-import { loadScenario, type Scenario } from '../run/scenario.js';
-import { POLICIES } from '../scheduler/policies/index.js';
+import { formatScenario, type LoadedScenario, loadScenario, type Scenario } from '../run/scenario.js';
+import { POLICIES, policyNamed } from '../scheduler/policies/index.js';
 import { summaryText } from '../telemetry/summary.js';
 import { EXIT_OK } from './exit-codes.js';
 import { interruptible } from './interrupt.js';
@@ -19,25 +20,33 @@ export interface RunFlags {
 
 /** `offbeat run`: trains, then prints the summary. */
 export async function run(file: string | undefined, flags: RunFlags): Promise<number> {
-  const scenario = scenarioOf(file, flags);
-  const { policy, options } = scenario.scheduler;
+  const { kind, scenario } = scenarioOf(file, flags);
   // What is wrong with the user's own module is told before what the runner cannot do.
-  if (isPolicyPath(policy)) createPolicy(await loadPolicy(policy), options);
+  const policy = await policyOf(scenario);
   const { config } = onlyRunnableJob(scenario, file ?? 'configuration');
+  // A run config names its policy, and has no place for more.
+  const isPlain = kind === 'run' && POLICIES.has(policy.name);
+  const written = isPlain ? {} : { configText: formatScenario(scenario) };
   const outFolder = flags.out ?? defaultOutFolder(config.seed, new Date());
   return interruptible(async (interrupted) => {
-    const summary = await runJob(config, { outFolder, interrupted });
+    const summary = await runJob(config, { outFolder, interrupted, policy, ...written });
     result(`${summaryText(summary)}${'report'.padEnd(14)}${join(outFolder, 'report.html')}\n`);
     return EXIT_OK;
   });
 }
 
-function scenarioOf(file: string | undefined, { set = [], policy }: RunFlags): Scenario {
+async function policyOf({ scheduler: { policy, options } }: Scenario): Promise<NamedPolicy> {
+  if (!isPolicyPath(policy)) return { name: policy, plan: policyNamed(policy, options) };
+  const definition = await loadPolicy(policy);
+  return { name: definition.name, plan: createPolicy(definition, options) };
+}
+
+function scenarioOf(file: string | undefined, { set = [], policy }: RunFlags): LoadedScenario {
   const input = { ...(file === undefined ? {} : { file }), set };
-  if (policy === undefined) return loadScenario(input).scenario;
+  if (policy === undefined) return loadScenario(input);
   if (isPolicyPath(policy)) {
-    const { scenario } = loadScenario(input);
-    return { ...scenario, scheduler: { ...scenario.scheduler, policy: resolve(policy) } };
+    const { kind, scenario } = loadScenario(input);
+    return { kind, scenario: { ...scenario, scheduler: { ...scenario.scheduler, policy: resolve(policy) } } };
   }
   if (!POLICIES.has(policy)) {
     const names = [...POLICIES.keys()].join(', ');
@@ -45,7 +54,7 @@ function scenarioOf(file: string | undefined, { set = [], policy }: RunFlags): S
       `--policy ${policy}: no policy of that name: use one of ${names}, or a file such as ./my-policy.ts`,
     );
   }
-  return loadScenario({ ...input, set: [...set, `scheduler.policy=${JSON.stringify(policy)}`] }).scenario;
+  return loadScenario({ ...input, set: [...set, `scheduler.policy=${JSON.stringify(policy)}`] });
 }
 
 /** `runs/20260131-235959-seed1`, by the clock on the wall. */

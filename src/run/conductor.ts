@@ -2,17 +2,25 @@ import { LaneLost } from '../lanes/remote-lane.js';
 import { at } from '../lib/assert.js';
 import { nowMs } from '../lib/clock.js';
 import { toError } from '../lib/errors.js';
-import { policyNamed } from '../scheduler/policies/index.js';
-import type { SleepOrder, WakeOrder } from '../scheduler/plan.js';
+import type { Policy, ResizeOrder, SleepOrder, WakeOrder } from '../scheduler/plan.js';
 import { type Effects, type PlanRecord, Scheduler } from '../scheduler/scheduler.js';
 import type { ExclusiveStage } from '../scheduler/stages.js';
 import type { EngineState, JobSpec } from '../scheduler/state.js';
 import type { RunRecords } from '../telemetry/run-records.js';
 import type { DurableTrainer } from './durable-trainer.js';
 import { type Fleet, TRAINER_LANE } from './fleet.js';
+import { violationText } from './policy-violation.js';
 import type { RolloutPool } from './rollouts.js';
 import type { WeightsAccount } from './weights-account.js';
 
+/** A policy as a run has it. */
+export interface NamedPolicy {
+  readonly name: string;
+  readonly plan: Policy;
+}
+
+/** Longest wait between two reviews: a timer of Node knows no longer ones than some weeks. */
+const REVIEW_MS_MAX = 3_600_000;
 /** Weight of the latest in the running mean. */
 const LEAD_BLEND = 0.3;
 
@@ -38,6 +46,7 @@ export class Conductor {
   /** Newest version an engine may be given. */
   #version = 0;
   #cycles = 0;
+  #review: NodeJS.Timeout | undefined;
   #closed = false;
   /** From a hint to the stage it announces: a running mean, and the hint under way. */
   #leadMs = 0;
@@ -45,28 +54,21 @@ export class Conductor {
   /** Resolves once there are weights to wake with. */
   readonly #hasWeights: Promise<void>;
   #weightsExist: () => void = () => undefined;
-  readonly #homeAwake: Promise<void>;
-  #settleHome: (failure: Error | null) => void = () => undefined;
   /** Pulls under way, by lane: until they are done the lane's engine may still run older weights. */
   readonly #pulls = new Map<number, number>();
   /** The version that each engine awake holds, by lane. */
   readonly #held = new Map<number, number>();
 
   constructor(
-    policy: string,
+    private readonly policy: NamedPolicy,
     private readonly job: JobSpec,
     private readonly parts: ConductorParts,
   ) {
     this.#hasWeights = new Promise((resolve) => {
       this.#weightsExist = resolve;
     });
-    this.#homeAwake = new Promise((resolve, reject) => {
-      this.#settleHome = (failure) => (failure === null ? resolve() : reject(failure));
-    });
-    // Nobody may be waiting for it.
-    this.#homeAwake.catch(() => undefined);
     const { fleet } = parts;
-    this.scheduler = new Scheduler(policyNamed(policy), this.#effects(), fleet.numbers.length);
+    this.scheduler = new Scheduler(policy.plan, this.#effects(), fleet.numbers.length);
     for (const lane of fleet.numbers) if (fleet.isReady(lane)) this.laneReady(lane);
     this.scheduler.dispatch({ kind: 'jobAdded', job });
   }
@@ -79,13 +81,9 @@ export class Conductor {
     return this.#version;
   }
 
-  /**
-   * Weights of version 0 are on the trainer (and in the store): engines may wake. Resolves when the one on the
-   * trainer's lane has, rejects when it cannot.
-   */
-  weightsReady(): Promise<void> {
+  /** Weights of version 0 are on the trainer (and in the store): engines may wake. */
+  weightsReady(): void {
     this.#weightsExist();
-    return this.#homeAwake;
   }
 
   /** Demand or room changed: rollouts are placed, and the scheduler hears of it. */
@@ -93,7 +91,8 @@ export class Conductor {
     if (this.#closed) return;
     const { pool } = this.parts;
     const { id } = this.job;
-    pool.place(this.#awake().filter((lane) => (this.#pulls.get(lane) ?? 0) === 0));
+    const open = this.#awake().filter(({ lane }) => (this.#pulls.get(lane) ?? 0) === 0);
+    pool.place(new Map(open.map(({ lane, slots }) => [lane, slots])));
     this.scheduler.dispatch({ kind: 'demandChanged', job: id, demand: pool.demand });
     for (const { lane, status, running: told, version: toldVersion } of this.#engines()) {
       const running = pool.runningOn(lane);
@@ -137,7 +136,7 @@ export class Conductor {
     if (version > this.job.version)
       this.scheduler.dispatch({ kind: 'versionPublished', job: this.job.id, version });
     if (this.#closed) return;
-    for (const lane of this.#awake()) if (lane !== TRAINER_LANE) void this.#pull(lane);
+    for (const { lane } of this.#awake()) if (lane !== TRAINER_LANE) void this.#pull(lane);
   }
 
   /** A lane came up, for the first time or in place of one that was lost: its engine may wake. */
@@ -159,6 +158,7 @@ export class Conductor {
    */
   close(): void {
     this.#closed = true;
+    clearTimeout(this.#review);
     this.scheduler.close();
   }
 
@@ -172,19 +172,17 @@ export class Conductor {
       this.parts.weights.pulled(bytes, (nowMs() - startedMs) / 1000);
     } catch (error) {
       // An engine on its way to sleep refuses weights, as it should: it gets the newest when it wakes.
-      if (this.#awake().includes(lane)) this.#failed(error);
+      if (this.#awake().some((engine) => engine.lane === lane)) this.#failed(error);
     } finally {
       this.#pulls.set(lane, (this.#pulls.get(lane) ?? 0) - 1);
     }
     this.update();
   }
 
-  /** Lanes whose engine is awake by the scheduler's plan too: one on its way to sleep takes nothing new. */
-  #awake(): number[] {
+  /** Engines that are awake by the scheduler's plan too: one on its way to sleep takes nothing new. */
+  #awake(): EngineState[] {
     const { awake } = this.parts.fleet;
-    return this.#engines()
-      .filter(({ lane, status }) => status === 'awake' && awake.includes(lane))
-      .map(({ lane }) => lane);
+    return this.#engines().filter(({ lane, status }) => status === 'awake' && awake.includes(lane));
   }
 
   #engines(): readonly EngineState[] {
@@ -197,37 +195,33 @@ export class Conductor {
       nowMs,
       wake: (order) => this.#wake(order),
       sleep: (order) => this.#sleep(order),
-      resize: () => Promise.resolve(),
-      reviewAt: () => undefined,
+      resize: (order) => this.#resize(order),
+      reviewAt: (timeMs) => this.#reviewAt(timeMs),
       record: (record) => {
         this.#cycles = record.cycle;
         const changes = planChanges(record);
         if (changes.length > 0) records.plans.push({ cycle: record.cycle, atMs: record.timeMs, changes });
       },
-      violation: (violations) => {
-        this.parts.onViolation(
-          violations.map(({ invariant, message }) => `invariant ${invariant}: ${message}`).join('; '),
-        );
+      violation: (violations, plan) => {
+        this.parts.onViolation(violationText(this.policy.name, violations, plan));
       },
       failed: onFailed,
     };
   }
 
-  async #wake({ lane }: WakeOrder): Promise<number> {
+  async #wake({ lane, slots }: WakeOrder): Promise<number> {
     const epoch = this.#epochOf(lane);
     await this.#hasWeights;
     // The one in its place has an order of its own.
     if (this.#epochOf(lane) !== epoch) throw new LaneLost(`lane ${lane} was lost before it woke`);
     try {
       const version = await this.#wakeWithNewest(lane);
+      if (slots < this.job.slotsMax) await this.parts.fleet.limitSlots(lane, slots);
       this.#held.set(lane, version);
-      if (lane === TRAINER_LANE) this.#settleHome(null);
       // The scheduler learns of it when this returns; rollouts are placed right after.
       setImmediate(() => this.update());
       return version;
     } catch (error) {
-      // One that is replaced wakes again.
-      if (lane === TRAINER_LANE && !(error instanceof LaneLost)) this.#settleHome(toError(error));
       this.#failed(error);
       throw error;
     }
@@ -247,6 +241,24 @@ export class Conductor {
       weights.pulled(bytes, (nowMs() - startedMs) / 1000);
       if (version >= this.#version) return version;
     }
+  }
+
+  async #resize({ lane, slots }: ResizeOrder): Promise<void> {
+    try {
+      await this.parts.fleet.limitSlots(lane, slots);
+      // With more slots there may be room for those that wait.
+      this.update();
+    } catch (error) {
+      this.#failed(error);
+      throw error;
+    }
+  }
+
+  /** The scheduler wants to think again then, whether or not anything happens. */
+  #reviewAt(timeMs: number): void {
+    clearTimeout(this.#review);
+    const waitMs = Math.min(REVIEW_MS_MAX, Math.max(0, timeMs - nowMs()));
+    this.#review = setTimeout(() => this.scheduler.dispatch({ kind: 'tick' }), waitMs);
   }
 
   async #sleep({ lane }: SleepOrder): Promise<void> {
@@ -276,6 +288,9 @@ function planChanges({ plan }: PlanRecord): string[] {
       ({ job, lane, slots, reason }) => `wake ${job} engine on lane ${lane}, ${slots} slots: ${reason}`,
     ),
     ...plan.sleep.map(({ job, lane, reason }) => `put ${job} engine on lane ${lane} to sleep: ${reason}`),
+    ...plan.resize.map(
+      ({ job, lane, slots, reason }) => `resize ${job} engine on lane ${lane} to ${slots} slots: ${reason}`,
+    ),
     ...plan.grant.map(({ request, reason }) => `grant request ${request}: ${reason}`),
   ];
 }

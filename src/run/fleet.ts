@@ -152,6 +152,11 @@ export class Fleet {
     return this.#request(lane, { kind: 'add', job: this.options.job, sequences });
   }
 
+  /** The lane's engine runs at most so many sequences at once from now on; the others are held where they are. */
+  async limitSlots(lane: number, slots: number): Promise<void> {
+    await this.#request(lane, { kind: 'slots', job: this.options.job, slots });
+  }
+
   /** Training will want its lane at about `expectedMs`. Nobody is told where there is no lane to tell. */
   hint(expectedMs: number): void {
     const untilMs = expectedMs + HINT_MS_MAX;

@@ -102,7 +102,8 @@ export class GrpoJob {
     const startedMs = nowMs();
     await trainer.start(weights);
     conductor.published(0, (nowMs() - startedMs) / 1000);
-    await conductor.weightsReady();
+    // Not waited for: a policy may let engines wake only after this stage.
+    conductor.weightsReady();
   }
 
   async #evaluate(step: number): Promise<number | null> {

@@ -82,10 +82,7 @@ export class RolloutPool {
   #nextId = 1;
   #decoded = 0;
 
-  constructor(
-    private readonly slotsPerLane: number,
-    private readonly events: RolloutEvents,
-  ) {}
+  constructor(private readonly events: RolloutEvents) {}
 
   /** Tokens heard of so far, of training rollouts only. */
   get decoded(): number {
@@ -151,10 +148,10 @@ export class RolloutPool {
   }
 
   /** Gives waiting rollouts to the lanes that have room. */
-  place(awake: readonly number[]): void {
+  place(slots: ReadonlyMap<number, number>): void {
     const batches = new Map<number, SequenceRequest[]>();
     while (this.#waiting.length > 0) {
-      const lane = this.#roomiest(awake);
+      const lane = this.#roomiest(slots);
       if (lane === null) break;
       const rollout = this.#waiting.shift();
       assert(rollout !== undefined, 'a waiting rollout');
@@ -229,11 +226,12 @@ export class RolloutPool {
     this.#whenScored.delete(rollout.id);
   }
 
-  #roomiest(awake: readonly number[]): number | null {
+  #roomiest(slots: ReadonlyMap<number, number>): number | null {
     let best: number | null = null;
-    for (const lane of awake) {
-      const room = this.slotsPerLane - this.runningOn(lane);
-      if (room > 0 && (best === null || room > this.slotsPerLane - this.runningOn(best))) best = lane;
+    let most = 0;
+    for (const [lane, count] of slots) {
+      const room = count - this.runningOn(lane);
+      if (room > most) [best, most] = [lane, room];
     }
     return best;
   }

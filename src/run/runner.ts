@@ -13,7 +13,8 @@ import { createProgress, type Progress } from '../telemetry/progress.js';
 import { RunFolder } from '../telemetry/run-folder.js';
 import { RunRecords } from '../telemetry/run-records.js';
 import type { Summary } from '../telemetry/summary.js';
-import { Conductor } from './conductor.js';
+import { policyNamed } from '../scheduler/policies/index.js';
+import { Conductor, type NamedPolicy } from './conductor.js';
 import { formatConfig, type RunConfig } from './config.js';
 import { DurableTrainer } from './durable-trainer.js';
 import { Fleet, TRAINER_LANE } from './fleet.js';
@@ -31,6 +32,10 @@ export interface RunOptions {
   readonly outFolder: string;
   /** Aborted when the user wants the run to end: it ends cleanly, with every file written. */
   readonly interrupted: AbortSignal;
+  /** In place of the one that the config names, which then is only told of. */
+  readonly policy?: NamedPolicy;
+  /** What `config.toml` of the run folder holds; the config by default. */
+  readonly configText?: string;
   /** What is to go wrong in the lane of that number, and how often it was replaced before: for tests. */
   readonly faults?: (lane: number, epoch: number) => readonly LaneFault[];
 }
@@ -46,6 +51,7 @@ const REWARDS_QUEUED_MAX = 65_536;
  */
 export async function runJob(config: RunConfig, options: RunOptions): Promise<Summary> {
   const { outFolder, interrupted, faults = () => [] } = options;
+  const { policy = policyOf(config), configText = formatConfig(config) } = options;
   const { weights, ...prepared } = await prepareRun(config);
   const progress = createProgress(process.stderr);
   const lifeline = new Lifeline();
@@ -65,7 +71,8 @@ export async function runJob(config: RunConfig, options: RunOptions): Promise<Su
       const folder = await RunFolder.create(outFolder, (text) => progress.note(text));
       try {
         const log = openLog(folder);
-        const parts = { prepared, fleet, records, inbox, folder, logger: log.logger, progress, lifeline };
+        const shared = { prepared, fleet, records, inbox, folder, logger: log.logger, progress, lifeline };
+        const parts = { ...shared, policy, configText };
         try {
           return await new Run(parts).go(weights);
         } finally {
@@ -83,6 +90,10 @@ export async function runJob(config: RunConfig, options: RunOptions): Promise<Su
   } finally {
     interrupted.removeEventListener('abort', interrupt);
   }
+}
+
+function policyOf({ scheduler: { policy: name } }: RunConfig): NamedPolicy {
+  return { name, plan: policyNamed(name) };
 }
 
 function openFleet(
@@ -139,6 +150,8 @@ interface RunParts {
   readonly logger: Logger;
   readonly progress: Progress;
   readonly lifeline: Lifeline;
+  readonly policy: NamedPolicy;
+  readonly configText: string;
 }
 
 /** One run on open lanes: it wires the parts, watches them, and writes down what came of it. */
@@ -160,7 +173,7 @@ class Run {
 
   async go(weights: Buckets): Promise<Summary> {
     try {
-      await this.parts.folder.writeConfig(formatConfig(this.parts.prepared.config));
+      await this.parts.folder.writeConfig(this.parts.configText);
       return await this.#train(weights);
     } catch (error) {
       this.parts.logger.error(errorText(error));
@@ -212,7 +225,7 @@ class Run {
     const { config } = prepared;
     const weights = new WeightsAccount(fleet.weightBytes, fleet.numbers.length);
     const trainer = this.#makeTrainer();
-    const pool: RolloutPool = new RolloutPool(config.engine.slots, {
+    const pool: RolloutPool = new RolloutPool({
       send: (lane, sequences) => {
         // What a lane is sent that is lost comes back with the rest of what it had.
         fleet.add(lane, sequences).catch((error: unknown) => {
@@ -234,7 +247,7 @@ class Run {
       stepRollouts: config.rollout.promptsPerStep * config.rollout.samplesPerPrompt,
       tokenLatencyMs: null,
     };
-    const conductor: Conductor = new Conductor(config.scheduler.policy, job, {
+    const conductor: Conductor = new Conductor(this.parts.policy, job, {
       fleet,
       pool,
       trainer,

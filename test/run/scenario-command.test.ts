@@ -46,9 +46,16 @@ test.each([
   [`lanes = 2\n${ONE}trainer_lane = 1`, 'FILE: keeps job a off some lanes, which'],
   [`lanes = 2\n${ONE}lanes = [0]`, 'FILE: keeps job a off some lanes, which'],
   [`${ONE}arrives_s = 3`, 'FILE: lets job a arrive late, which'],
-  [`[scheduler.options]\nx = 1\n${ONE}`, 'FILE: wants a policy of its own or options for one, which'],
 ])('what the runner cannot do yet is refused in one line: %j', async (toml, expected) => {
   expect(await refused(toml)).toContain(expected);
+});
+
+test('an option that the policy does not have is told before anything begins', async () => {
+  expect(await refused(`[scheduler.options]\nx = 1\n${ONE}`)).toBe(
+    'scheduler.options.x is 1: policy "priority" has no such option, remove it',
+  );
+  const turns = '[scheduler]\npolicy = "roundRobin"\n[scheduler.options]\nturn_ms = 0\n';
+  expect(await refused(`${turns}${ONE}`)).toMatch(/^scheduler\.options\.turn_ms is 0, must be/);
 });
 
 test('a mistake in the scenario is told first', async () => {

@@ -230,10 +230,7 @@ describe('complaints name the place, the key, the value and the remedy', () => {
     [`name = ""\n${AB}`, 'FILE: name is "", must be a text of 1 to 100 characters'],
     ['name = "alone"', 'FILE: job is missing, must be one [[job]] table or more'],
     ['[[jobs]]\nid = "a"', 'FILE: jobs is not a known key: did you mean job?'],
-    [
-      `[scheduler]\npolicy = "best"\n${AB}`,
-      'FILE: scheduler.policy is "best", must be "priority" or the path of a module such as "./my-policy.ts"',
-    ],
+    [`[scheduler]\npolicy = "best"\n${AB}`, 'FILE: scheduler.policy is "best", must be "serial" or "static"'],
     [`[scheduler]\noptions = 1\n${AB}`, 'FILE: scheduler.options is 1, must be a table'],
     [
       '[job.a]\nsteps = 3',
