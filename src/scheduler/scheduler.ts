@@ -61,7 +61,7 @@ export interface Decision {
 
 /** State → plan → check → state: pure, so that the same events always give the same decisions, live or replayed. */
 export function decide(snapshot: Snapshot, policy: Policy): Decision {
-  let plan = EMPTY_PLAN;
+  let plan: Plan;
   let violations: readonly Violation[];
   try {
     plan = policy(snapshot);
