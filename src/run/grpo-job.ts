@@ -130,9 +130,10 @@ export class GrpoJob {
     this.#startWhatMay();
     const groups = this.#groups.get(step);
     assert(groups !== undefined, `step ${step} has no rollouts`);
+    // While the last of them are scored and the batch is made, the device can be made easy to take.
+    void Promise.all(groups.map(({ finished }) => finished)).then(() => conductor.hint());
     await alive(Promise.all(groups.map(({ scored }) => scored)));
     const scoredMs = nowMs();
-    conductor.hint();
     const batch = this.#makeBatch(groups);
     const learningRate = learningRateAt(this.#schedule(), step - 1);
     const result = batch.updates.length === 0 ? null : await this.#update(batch, learningRate);

@@ -51,6 +51,8 @@ export interface Group {
   readonly step: number;
   readonly promptTokenIds: readonly number[];
   readonly rollouts: readonly Rollout[];
+  /** Resolves when every rollout has come to its end; rewards come later. */
+  readonly finished: Promise<void>;
   /** Resolves when every rollout has its reward. */
   readonly scored: Promise<void>;
 }
@@ -79,6 +81,7 @@ export class RolloutPool {
   readonly #running = new Map<number, Rollout>();
   readonly #onLane = new Map<number, number>();
   readonly #whenScored = new Map<number, () => void>();
+  readonly #whenFinished = new Map<number, () => void>();
   #nextId = 1;
   #decoded = 0;
 
@@ -106,12 +109,16 @@ export class RolloutPool {
   /** Starts `samples` rollouts of one prompt. They run as soon as `place` finds them a lane. */
   start({ task, tokenIds: promptTokenIds }: Prompt, step: number, samples: number, kind: RolloutKind): Group {
     const rollouts: Rollout[] = [];
+    const ended: Promise<void>[] = [];
     const done: Promise<void>[] = [];
     const group: Group = {
       task,
       step,
       promptTokenIds,
       rollouts,
+      get finished() {
+        return Promise.all(ended).then(() => undefined);
+      },
       get scored() {
         return Promise.all(done).then(() => undefined);
       },
@@ -141,6 +148,7 @@ export class RolloutPool {
         fate: null,
       };
       rollouts.push(rollout);
+      ended.push(new Promise((resolve) => this.#whenFinished.set(id, resolve)));
       done.push(new Promise((resolve) => this.#whenScored.set(id, resolve)));
       this.#waiting.push(rollout);
     }
@@ -183,6 +191,8 @@ export class RolloutPool {
       this.#leave(rollout);
       rollout.finishReason = reason;
       rollout.finishedMs = nowMs();
+      this.#whenFinished.get(id)?.();
+      this.#whenFinished.delete(id);
       void this.#score(rollout);
     }
     if (update.finished.length > 0) this.events.changed();

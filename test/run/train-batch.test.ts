@@ -20,7 +20,14 @@ let nextId = 1;
 function makeGroup(made: readonly Made[]): Group {
   const rollouts: Rollout[] = [];
   const task = { key: 'one', prompt: 'ab', info: null };
-  const group: Group = { task, step: 3, promptTokenIds: PROMPT, rollouts, scored: Promise.resolve() };
+  const group: Group = {
+    task,
+    step: 3,
+    promptTokenIds: PROMPT,
+    rollouts,
+    finished: Promise.resolve(),
+    scored: Promise.resolve(),
+  };
   for (const { reward, tokens = 2, versions: [first, rest] = [2, 2] } of made) {
     const id = nextId++;
     const generated = noTokens();
