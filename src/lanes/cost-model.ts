@@ -128,17 +128,14 @@ export class CostModel implements Splitter {
    */
   observeSlice(predictedUs: number, realUs: number, who = ''): void {
     if (predictedUs <= 0) return;
-    const ratio = Math.min(realUs / predictedUs, SLICE_SURPRISE_MAX);
-    const blended = this.#scaleOf(who) * (1 + SLICE_BLEND * (ratio - 1));
+    const blended = blend(this.#scaleOf(who), predictedUs, realUs);
     this.#sliceScales.set(who, Math.min(SLICE_SCALE_MAX, Math.max(SLICE_SCALE_MIN, blended)));
   }
 
   /** The same for slices that hold nothing but copies, fills and host writes. */
   observeCopies(predictedUs: number, realUs: number): void {
     if (predictedUs <= 0) return;
-    const ratio = Math.min(realUs / predictedUs, SLICE_SURPRISE_MAX);
-    const blended = this.#copyScale * (1 + SLICE_BLEND * (ratio - 1));
-    this.#copyScale = Math.min(COPY_SCALE_MAX, Math.max(1, blended));
+    this.#copyScale = Math.min(COPY_SCALE_MAX, Math.max(1, blend(this.#copyScale, predictedUs, realUs)));
   }
 
   #scaleOf(who: string): number {
@@ -163,6 +160,12 @@ export class CostModel implements Splitter {
     const scaled = (nearest.us * work) / nearest.work;
     return work >= nearest.work ? scaled : Math.max(scaled, Math.min(nearest.us, UNSEEN_FIXED_US));
   }
+}
+
+/** A running ratio of real to predicted time, one slice later. */
+function blend(scale: number, predictedUs: number, realUs: number): number {
+  const ratio = Math.min(realUs / predictedUs, SLICE_SURPRISE_MAX);
+  return scale * (1 + SLICE_BLEND * (ratio - 1));
 }
 
 function sizeClass(work: number): number {

@@ -39,10 +39,10 @@ export interface ExecutorRecords {
 }
 
 /**
- * Runs the residents of one device by priority, equals by turns, a slice at a time. Nothing submitted can be recalled, so how long
- * the device stays taken is bounded on the way in: a slice is predicted to take at most `sliceUs`, and all that is
- * unfinished at most `inFlightUs`. A resident of higher priority needs no handshake: its ops go behind what is in
- * flight, and that is all it waits for. (The idea of bounding the commands in flight is XSched's, OSDI 2025.)
+ * Runs the residents of one device by priority, equals by turns, a slice at a time. Nothing submitted can be recalled,
+ * so how long the device stays taken is bounded on the way in: a slice is predicted to take at most `sliceUs`, and all
+ * that is unfinished at most `inFlightUs`. A resident of higher priority needs no handshake: its ops go behind what is
+ * in flight, and that is all it waits for. (The idea of bounding the commands in flight is XSched's, OSDI 2025.)
  */
 export class Executor {
   readonly #turns: Turns;

@@ -100,7 +100,7 @@ export class Pace {
     const { sliceUs, inFlightUs } = this.budgets;
     if (!this.isShallow(nowMs)) {
       const allowedUs = inFlightUs * this.#share;
-      // Two slices fit, so that one can wait while the other runs; none in flight at all is one at a time.
+      // The next one can be put behind before a slice is over; none in flight at all is one at a time.
       return {
         sliceUs: allowedUs === 0 ? sliceUs : Math.min(sliceUs, allowedUs * QUEUED_SHARE),
         inFlightUs: allowedUs,

@@ -60,7 +60,8 @@ export function formatConfig(config: RunConfig | PretrainConfig): string {
   return `${stringify(snakeKeys(config)).trimEnd()}\n`;
 }
 
-function check<Schema extends z.ZodObject>(source: ConfigSource, schema: Schema): z.output<Schema> {
+/** The source's tables as the schema has them. @throws UserError for the first thing that it refuses. */
+export function check<Schema extends z.ZodObject>(source: ConfigSource, schema: Schema): z.output<Schema> {
   const parsed = schema.safeParse(source.tables);
   if (parsed.success) return parsed.data;
   const { issues } = parsed.error;
@@ -87,7 +88,7 @@ function valueAt(tables: object, path: readonly PropertyKey[]): unknown {
 }
 
 /** A task's name as it is; a module's path made absolute. */
-function taskName(source: ConfigSource, name: string): string {
+export function taskName(source: ConfigSource, name: string): string {
   const isPath = /^\.{1,2}[\\/]/.test(name) || isAbsolute(name);
   return isPath ? resolve(source.folder(['task', 'name']), name) : name;
 }

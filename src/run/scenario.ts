@@ -1,14 +1,11 @@
-import { basename, extname, isAbsolute, resolve } from 'node:path';
+import { basename, extname, resolve } from 'node:path';
 import { stringify } from 'smol-toml';
-import type { z } from 'zod';
-import { assert } from '../lib/assert.js';
 import { childKey, seedKey } from '../lib/prng.js';
 import type { Json } from '../tasks/task.js';
 import { camelKeys, snakeKeys } from './config-case.js';
-import { configError } from './config-errors.js';
 import type { RunTables } from './config-schema.js';
 import type { ConfigSource } from './config-source.js';
-import { type ConfigInput, resolveConfig, type RunConfig } from './config.js';
+import { check, type ConfigInput, resolveConfig, type RunConfig, taskName } from './config.js';
 import { isPolicyPath } from './policy-file.js';
 import { refuseConflict, refuseLanes, refuseReservations } from './scenario-checks.js';
 import { jobSchema, scenarioSchema, type JobTables, type ScenarioTables } from './scenario-schema.js';
@@ -105,7 +102,7 @@ function soloScenario(config: RunConfig, name: string): Scenario {
 }
 
 function resolveScenario({ source, ids }: ScenarioSource, name: string): Scenario {
-  const tables = checked(source, scenarioSchema);
+  const tables = check(source, scenarioSchema);
   const { policy } = tables.scheduler;
   const scheduler = {
     ...tables.scheduler,
@@ -126,7 +123,7 @@ function resolveScenario({ source, ids }: ScenarioSource, name: string): Scenari
 
 function resolveJob(scenarioSource: ConfigSource, scenario: ScenarioTables, id: string): ScenarioJob {
   const source = jobSource(scenarioSource, id);
-  const tables = checked(source, jobSchema);
+  const tables = check(source, jobSchema);
   const lanes = [...(tables.lanes ?? allLanes(scenario.lanes.count))].sort((a, b) => a - b);
   const trainerLane = tables.trainer_lane ?? lanes[0] ?? 0;
   refuseLanes(source, scenario.lanes.count, lanes, trainerLane);
@@ -149,13 +146,11 @@ function runTables(source: ConfigSource, scenario: ScenarioTables, job: JobTable
   const { seed, weight: _w, arrives_s: _a, trainer_lane: _t, lanes: _l, ...others } = job;
   const { token_latency_ms: _m, sim: _s, ...run } = others;
   const { policy, reserve } = scenario.scheduler;
-  const { name } = job.task;
-  const isModule = /^\.{1,2}[\\/]/.test(name) || isAbsolute(name);
   return {
     seed: seed ?? jobSeed(scenario.seed, id),
     ...run,
     model: { path: resolve(source.folder(['model', 'path']), job.model.path) },
-    task: { ...job.task, name: isModule ? resolve(source.folder(['task', 'name']), name) : name },
+    task: { ...job.task, name: taskName(source, job.task.name) },
     lanes: scenario.lanes,
     scheduler: { policy, reserve },
     output: scenario.output,
@@ -183,16 +178,6 @@ function jobTables({
     ...snakeKeys(run),
     sim,
   };
-}
-
-function checked<Schema extends z.ZodObject>(source: ConfigSource, schema: Schema): z.output<Schema> {
-  const parsed = schema.safeParse(source.tables);
-  if (parsed.success) return parsed.data;
-  const { issues } = parsed.error;
-  // A misspelt key may also be missing under its right name, and the misspelling is what to mend.
-  const issue = issues.find(({ code }) => code === 'unrecognized_keys') ?? issues[0];
-  assert(issue !== undefined, 'a scenario is refused for a reason');
-  throw configError(source, schema, issue);
 }
 
 function allLanes(count: number): number[] {

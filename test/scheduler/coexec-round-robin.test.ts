@@ -9,7 +9,7 @@ import {
 } from '#src/scheduler/policies/coexec-round-robin-phases.js';
 import { coexecRoundRobin } from '#src/scheduler/policies/coexec-round-robin.js';
 import type { Snapshot } from '#src/scheduler/state.js';
-import { atRest, decided, expectSoundOverRandomWorlds, later, made } from './stage-order-worlds.js';
+import { atRest, decided, expectSoundOverRandomWorlds, later, made } from './policy-worlds.js';
 import { added, after, asks, jobSpec, lanesUp, lines, released, settled, wants } from './world.js';
 
 const policy = made(coexecRoundRobin);

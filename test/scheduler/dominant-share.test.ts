@@ -3,7 +3,7 @@ import type { Policy } from '#src/scheduler/plan.js';
 import { lanesToClaim, ledgerSchema } from '#src/scheduler/policies/dominant-share-ledger.js';
 import { dominantShare } from '#src/scheduler/policies/dominant-share.js';
 import type { Snapshot } from '#src/scheduler/state.js';
-import { atRest, decided, expectSoundOverRandomWorlds, later, made } from './stage-order-worlds.js';
+import { atRest, decided, expectSoundOverRandomWorlds, later, made } from './policy-worlds.js';
 import { added, after, asks, awake, jobSpec, lanesUp, lines, settled, wants } from './world.js';
 
 /** A block of 1,000 tokens that unlocks over its second; a claim wants at most 100 of it. */

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { at } from '#src/lib/assert.js';
 import { Random } from '#src/lib/prng.js';
 import { reduce, type SchedulerEvent } from '#src/scheduler/events.js';
-import { isIdle, type Plan, type Policy, type PolicyDefinition } from '#src/scheduler/plan.js';
+import { isIdle, type Policy, type PolicyDefinition } from '#src/scheduler/plan.js';
 import { POLICIES, policyNamed } from '#src/scheduler/policies/index.js';
 import { decide } from '#src/scheduler/scheduler.js';
 import {
@@ -13,7 +13,8 @@ import {
   type JobState,
   type Snapshot,
 } from '#src/scheduler/state.js';
-import { after, randomEvent, released, settled } from './world.js';
+import { type Cycle, hold, randomCycles } from './cycles.js';
+import { after, released, settled } from './world.js';
 
 /** What every policy of the registry is held to. To be tested here, a policy need only be registered. */
 const DEFINITIONS = [...POLICIES.values()];
@@ -23,38 +24,8 @@ const CYCLES = 100;
 const MIDDLE = 60;
 const RESTS_MAX = 12;
 
-interface Cycle {
-  readonly where: string;
-  readonly before: Snapshot;
-  readonly events: readonly SchedulerEvent[];
-  readonly plan: Plan;
-  readonly next: Snapshot;
-}
-
-/** Like `expect`, at a price that allows a hundred thousand of them. */
-function hold(condition: boolean, message: () => string): void {
-  if (!condition) throw new Error(message());
-}
-
-/** A random world under the policy. The time is the number of the event. */
 function world(policy: Policy, name: string, seed: number): Cycle[] {
-  const random = new Random(seed).fork(name);
-  let snapshot = createSnapshot(random.int(1, 5), 0);
-  return Array.from({ length: CYCLES }, (_, index) => {
-    const where = `${name}, seed ${seed}, cycle ${index}`;
-    const events: SchedulerEvent[] = [];
-    for (let draws = random.int(1, 4); draws > 0; draws--) {
-      const event = randomEvent(snapshot, random);
-      if (event === null) continue;
-      snapshot = reduce(snapshot, event, snapshot.timeMs + 1);
-      events.push(event);
-    }
-    const before = snapshot;
-    const { plan, violations, next } = decide(before, policy);
-    hold(violations.length === 0, () => `${where}: ${JSON.stringify(violations)}`);
-    snapshot = next;
-    return { where, before, events, plan, next };
-  });
+  return randomCycles(policy, new Random(seed).fork(name), CYCLES, `${name}, seed ${seed}`);
 }
 
 /** Carries out and plans again, without news, until there is nothing left to do. */

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { partialOverlap } from '#src/scheduler/policies/partial-overlap.js';
 import type { Snapshot } from '#src/scheduler/state.js';
-import { atRest, decided, expectSoundOverRandomWorlds, made } from './stage-order-worlds.js';
+import { atRest, decided, expectSoundOverRandomWorlds, made } from './policy-worlds.js';
 import { added, after, asks, jobSpec, lanesUp, lines, released, settled, wants } from './world.js';
 
 const policy = made(partialOverlap);

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { at } from '#src/lib/assert.js';
 import { Random } from '#src/lib/prng.js';
-import { reduce, type SchedulerEvent } from '#src/scheduler/events.js';
-import { isIdle, type Plan } from '#src/scheduler/plan.js';
+import { reduce } from '#src/scheduler/events.js';
+import { isIdle } from '#src/scheduler/plan.js';
 import { policyNamed } from '#src/scheduler/policies/index.js';
 import { OVERTAKEN_MAX } from '#src/scheduler/policies/stage-placement.js';
 import { decide } from '#src/scheduler/scheduler.js';
@@ -15,44 +15,15 @@ import {
   type Snapshot,
   type StageRequest,
 } from '#src/scheduler/state.js';
-import { after, randomEvent, released, settled } from './world.js';
+import { type Cycle, hold, randomCycles } from './cycles.js';
+import { after, released, settled } from './world.js';
 
 const priority = policyNamed('priority');
 const SEEDS = 100;
 const CYCLES = 150;
 
-interface Cycle {
-  readonly where: string;
-  readonly before: Snapshot;
-  readonly events: readonly SchedulerEvent[];
-  readonly plan: Plan;
-  readonly next: Snapshot;
-}
-
-/** Like `expect`, at a price that allows a hundred thousand of them. */
-function hold(condition: boolean, message: () => string): void {
-  if (!condition) throw new Error(message());
-}
-
-/** A random world under the policy. The time is the number of the event. */
 function world(seed: number): Cycle[] {
-  const random = new Random(seed);
-  let snapshot = createSnapshot(random.int(1, 5), 0);
-  return Array.from({ length: CYCLES }, (_, index) => {
-    const where = `seed ${seed}, cycle ${index}`;
-    const events: SchedulerEvent[] = [];
-    for (let draws = random.int(1, 4); draws > 0; draws--) {
-      const event = randomEvent(snapshot, random);
-      if (event === null) continue;
-      snapshot = reduce(snapshot, event, snapshot.timeMs + 1);
-      events.push(event);
-    }
-    const before = snapshot;
-    const { plan, violations, next } = decide(before, priority);
-    hold(violations.length === 0, () => `${where}: ${JSON.stringify(violations)}`);
-    snapshot = next;
-    return { where, before, events, plan, next };
-  });
+  return randomCycles(priority, new Random(seed), CYCLES, `seed ${seed}`);
 }
 
 const WORLDS = Array.from({ length: SEEDS }, (_, seed) => world(seed));

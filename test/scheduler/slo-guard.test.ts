@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { dividedByWeight, slotsAllowed, stepGuard } from '#src/scheduler/policies/slo-guard-level.js';
 import { sloGuard } from '#src/scheduler/policies/slo-guard.js';
 import type { Snapshot } from '#src/scheduler/state.js';
-import { atRest, decided, expectSoundOverRandomWorlds, later, made } from './stage-order-worlds.js';
+import { atRest, decided, expectSoundOverRandomWorlds, later, made } from './policy-worlds.js';
 import { added, after, asks, jobSpec, lanesUp, lines, settled, wants } from './world.js';
 
 const policy = made(sloGuard);

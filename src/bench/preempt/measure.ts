@@ -4,6 +4,7 @@ import type { Random } from '../../lib/prng.js';
 import { type CellPlan, settingsOf } from './grid.js';
 import { train } from './high-priority.js';
 import { pauseUntil } from './pause.js';
+import { DEFAULT_BUDGETS } from './report/cells.js';
 import type { Rig } from './rig.js';
 import type { Request } from './samples.js';
 import { reduceSegment, type Segment } from './segment.js';
@@ -27,8 +28,8 @@ const STEP_TIMEOUT_MS = 2_000;
 /** However late it is, a segment has so many requests. */
 const REQUESTS_MIN = 2;
 const UNLIMITED = laneSettings({ sliceUs: Infinity, inFlightUs: Infinity });
-/** As a run has them by default: cut, so that the device begins while the host still puts the rest together. */
-const USUAL = laneSettings({ sliceUs: 4000, inFlightUs: 8000 });
+/** As a run has it: cut, so that the device begins while the host still puts the rest together. */
+const USUAL = laneSettings(DEFAULT_BUDGETS);
 
 /** How a segment is measured. */
 export interface Pacing {

@@ -18,15 +18,8 @@ import {
   type Turn,
   type TurnBounds,
 } from './coexec-round-robin-turns.js';
-import {
-  byTier,
-  canBeGranted,
-  placeStages,
-  retire,
-  setSlots,
-  sleepingLanes,
-  wakeWhenRoom,
-} from './stage-order.js';
+import { canBeGranted, retire, setSlots, sleepingLanes, wakeWhenRoom } from './engine-orders.js';
+import { byTier, placeStages } from './stage-placement.js';
 
 const optionsSchema = z.strictObject({
   /** How much longer than the longest cycle alone a group's rollouts, or its training, may take together. */
@@ -68,7 +61,7 @@ export const coexecRoundRobin: PolicyDefinition<Options> = {
       const ring = request.stage === 'init' ? undefined : rings.byJob.get(request.job);
       return ring === undefined || ring.turn?.job === request.job;
     };
-    placeStages(draft, snapshot.requests.filter(isTurn).sort(byTier));
+    placeStages(draft, byTier(snapshot.requests.filter(isTurn)));
     for (const request of snapshot.requests) {
       if (!isTurn(request)) draft.reserve(request, [], 'it is the turn of another job of its ring');
     }

@@ -3,7 +3,8 @@ import { Draft, type Resident } from '../draft.js';
 import type { PolicyDefinition } from '../plan.js';
 import type { Snapshot } from '../state.js';
 import { Ledger, ledgerSchema, NO_LEDGER } from './dominant-share-ledger.js';
-import { byTier, placeStages, retire, setSlots, sleepingLanes, wakeWhenRoom } from './stage-order.js';
+import { retire, setSlots, sleepingLanes, wakeWhenRoom } from './engine-orders.js';
+import { byTier, placeStages } from './stage-placement.js';
 
 const POSITIVE = 'must be a whole number above 0';
 
@@ -44,7 +45,7 @@ export const dominantShare: PolicyDefinition<Options> = {
   create: (options) => (snapshot) => {
     const draft = new Draft(snapshot);
     retire(draft);
-    placeStages(draft, [...snapshot.requests].sort(byTier));
+    placeStages(draft, byTier(snapshot.requests));
     const memory = ledgerSchema.safeParse(snapshot.memory);
     const ledger = new Ledger(memory.data ?? NO_LEDGER, snapshot, options);
     ledger.update();

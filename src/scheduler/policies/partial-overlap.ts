@@ -12,16 +12,15 @@ import {
   type Snapshot,
 } from '../state.js';
 import {
-  byTier,
   canBeGranted,
   isSpare,
   neediestFirst,
-  placeStages,
   retire,
   setSlots,
   sleepingLanes,
   wakeWhenRoom,
-} from './stage-order.js';
+} from './engine-orders.js';
+import { byTier, placeStages } from './stage-placement.js';
 
 const optionsSchema = z.strictObject({
   /**
@@ -54,7 +53,7 @@ export const partialOverlap: PolicyDefinition<Options> = {
     const draft = new Draft(snapshot);
     const taken = lanesTaken(draft);
     retire(draft);
-    placeStages(draft, [...snapshot.requests].sort(byTier));
+    placeStages(draft, byTier(snapshot.requests));
     const jobs = [...snapshot.jobs.values()].filter((job) => !job.finished);
     for (const job of jobs) shrinkAndExpand(draft, job, taken.get(job.id) ?? NO_LANES, options);
     for (const job of neediestFirst(draft, jobs)) wake(draft, job, taken.get(job.id) ?? NO_LANES);

@@ -13,17 +13,8 @@ import {
   type Guard,
   type GuardOptions,
 } from './slo-guard-level.js';
-import {
-  byTier,
-  isSpare,
-  neediestFirst,
-  OVERTAKEN_MAX,
-  placeStages,
-  retire,
-  setSlots,
-  sleepingLanes,
-  wakeWhenRoom,
-} from './stage-order.js';
+import { isSpare, neediestFirst, retire, setSlots, sleepingLanes, wakeWhenRoom } from './engine-orders.js';
+import { byTier, OVERTAKEN_MAX, placeStages } from './stage-placement.js';
 
 const ABOVE_0 = 'must be above 0';
 
@@ -103,7 +94,7 @@ function inOrder(draft: Draft): StageRequest[] {
     const isFirst = request.overtaken >= OVERTAKEN_MAX || (job !== undefined && isForeground(job));
     return isFirst ? 0 : 1;
   };
-  return [...requests].sort((a, b) => rank(a) - rank(b) || byTier(a, b));
+  return byTier(requests).sort((a, b) => rank(a) - rank(b));
 }
 
 /** All slots for engines awake, one engine awake even without work, more while sequences have no slot. */

@@ -1,54 +1,6 @@
-import { at } from '../../lib/assert.js';
 import type { Draft, Resident } from '../draft.js';
-import { tierOf } from '../stages.js';
-import { engineOn, isUsable, type JobState, type LaneId, type StageRequest } from '../state.js';
-
-/** A request that this many plans have overtaken goes before every tier: that bounds the wait of a low one. */
-export const OVERTAKEN_MAX = 16;
-
-/** Sorts requests: those overtaken too often, then by tier, then by arrival. */
-export function byTier(a: StageRequest, b: StageRequest): number {
-  return rankOf(a) - rankOf(b) || a.id - b.id;
-}
-
-function rankOf(request: StageRequest): number {
-  return request.overtaken >= OVERTAKEN_MAX ? -1 : tierOf(request.stage);
-}
-
-/**
- * Grants each request all its lanes or none, in the order given. One that waits for a stage or for memory keeps its
- * lanes, so nothing behind it overtakes; one that cannot run as things are keeps nothing and moves nobody.
- */
-export function placeStages(draft: Draft, requests: readonly StageRequest[]): void {
-  for (const request of requests) {
-    const impossible = draft.outOfUse(request);
-    if (impossible !== null) {
-      draft.reserve(request, [], impossible);
-      continue;
-    }
-    const holder = draft.inTheWay(request);
-    if (holder === null) grantWhenRoom(draft, request);
-    else draft.reserve(request, request.lanes, holder);
-  }
-}
-
-function grantWhenRoom(draft: Draft, request: StageRequest): void {
-  const rooms = request.lanes.map((lane) => ({ lane, room: draft.room(lane, request.bytes) }));
-  const full = rooms.find(({ room }) => room === 'never');
-  if (full !== undefined) {
-    return draft.reserve(request, [], `lane ${full.lane} can never free ${request.bytes} bytes`);
-  }
-  if (rooms.every(({ room }) => room === 'free')) return draft.grant(request, 'all its lanes are free');
-  const sleepers = rooms.flatMap(({ room }) => (typeof room === 'string' ? [] : room));
-  // Moving some is no use while another lane is not sure to have room.
-  const isSure = rooms.every(({ room }) => room !== 'later');
-  for (const sleeper of isSure ? sleepers : []) {
-    draft.sleep(sleeper, `makes room for ${request.job}'s ${request.stage}`);
-  }
-  for (const { lane } of rooms) draft.setAside(lane, request.bytes);
-  const reason = isSure ? 'engines fall asleep to make room' : 'an engine must wake before it can make room';
-  draft.reserve(request, request.lanes, reason);
-}
+import type { JobState, LaneId, StageRequest } from '../state.js';
+import { canWake, whyGone } from './upkeep.js';
 
 /** False for a request that no release would help: a lane is out of use, or its memory too small. */
 export function canBeGranted(draft: Draft, request: StageRequest): boolean {
@@ -60,21 +12,15 @@ export function canBeGranted(draft: Draft, request: StageRequest): boolean {
 export function retire(draft: Draft): void {
   for (const job of draft.snapshot.jobs.values()) {
     for (const engine of job.engines) {
-      if (engine.status !== 'awake') continue;
-      if (job.finished) draft.sleep({ job, engine }, 'its job has finished');
-      else if (at(draft.snapshot.lanes, engine.lane).reserved) {
-        draft.sleep({ job, engine }, 'its lane is reserved');
-      }
+      const reason = engine.status === 'awake' ? whyGone(draft, job, engine) : null;
+      if (reason !== null) draft.sleep({ job, engine }, reason);
     }
   }
 }
 
 /** Lanes on which the job's engine sleeps and could wake, ascending. */
 export function sleepingLanes(draft: Draft, job: JobState): LaneId[] {
-  if (job.finished) return [];
-  return job.engineLanes.filter(
-    (lane) => isUsable(at(draft.snapshot.lanes, lane)) && engineOn(job, lane) === undefined,
-  );
+  return job.engineLanes.filter((lane) => canWake(draft, job, lane));
 }
 
 export interface Waking {
