@@ -1,11 +1,12 @@
 import { join, resolve } from 'node:path';
 import { UserError } from '../lib/errors.js';
+import { formatConfig } from '../run/config.js';
 import { createPolicy, isPolicyPath, loadPolicy } from '../run/policy-file.js';
 import type { NamedPolicy } from '../run/conductor.js';
-import { runJob } from '../run/runner.js';
-import { onlyRunnableJob } from '../run/scenario-runnable.js';
+import { runScenario } from '../run/runner.js';
 import { formatScenario, type LoadedScenario, loadScenario, type Scenario } from '../run/scenario.js';
 import { POLICIES, policyNamed } from '../scheduler/policies/index.js';
+import { scenarioSummaryText } from '../telemetry/scenario-summary.js';
 import { summaryText } from '../telemetry/summary.js';
 import { EXIT_OK } from './exit-codes.js';
 import { interruptible } from './interrupt.js';
@@ -21,16 +22,19 @@ export interface RunFlags {
 /** `offbeat run`: trains, then prints the summary. */
 export async function run(file: string | undefined, flags: RunFlags): Promise<number> {
   const { kind, scenario } = scenarioOf(file, flags);
-  // What is wrong with the user's own module is told before what the runner cannot do.
   const policy = await policyOf(scenario);
-  const { config } = onlyRunnableJob(scenario, file ?? 'configuration');
+  const [{ config } = { config: null }] = scenario.jobs;
   // A run config names its policy, and has no place for more.
-  const isPlain = kind === 'run' && POLICIES.has(policy.name);
-  const written = isPlain ? {} : { configText: formatScenario(scenario) };
-  const outFolder = flags.out ?? defaultOutFolder(config.seed, new Date());
+  const isPlain = kind === 'run' && POLICIES.has(policy.name) && config !== null;
+  const configText = isPlain ? formatConfig(config) : formatScenario(scenario);
+  const outFolder = flags.out ?? defaultOutFolder(config?.seed ?? scenario.seed, new Date());
   return interruptible(async (interrupted) => {
-    const summary = await runJob(config, { outFolder, interrupted, policy, ...written });
-    result(`${summaryText(summary)}${'report'.padEnd(14)}${join(outFolder, 'report.html')}\n`);
+    const { summary, jobs } = await runScenario(scenario, { outFolder, interrupted, policy, configText });
+    const [first] = jobs;
+    if (summary !== null && first !== undefined) {
+      const text = scenario.jobs.length === 1 ? summaryText(first.summary) : scenarioSummaryText(summary);
+      result(`${text}${'report'.padEnd(14)}${join(outFolder, 'report.html')}\n`);
+    }
     return EXIT_OK;
   });
 }

@@ -13,7 +13,15 @@ type Mutable<T> = { -readonly [Key in keyof T]: T[Key] };
 /** What is known of a preemption when the lane detects its request. */
 export type Asked = Pick<
   PreemptionRecord,
-  'job' | 'alsoYielded' | 'stage' | 'requestedMs' | 'detectedMs' | 'budgetMs' | 'inFlightUs' | 'phase'
+  | 'job'
+  | 'alsoYielded'
+  | 'asker'
+  | 'stage'
+  | 'requestedMs'
+  | 'detectedMs'
+  | 'budgetMs'
+  | 'inFlightUs'
+  | 'phase'
 >;
 
 /** A preemption that is still to be told more of. */

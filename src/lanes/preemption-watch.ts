@@ -49,7 +49,8 @@ export class PreemptionWatch {
     const { resident, phase, others, slices, budgetMs, leaves } = yielding;
     const inFlightUs = slices.reduce((sum, { predictedUs }) => sum + predictedUs, 0);
     const names = others.length === 0 ? { job: resident.job } : { job: resident.job, alsoYielded: others };
-    const preemption = this.log.request({ ...request, ...names, budgetMs, inFlightUs, phase });
+    const told = { ...request, ...names, asker: asker.job, budgetMs, inFlightUs, phase };
+    const preemption = this.log.request(told);
     if (preemption === null) return;
     this.#first = { resident: asker, onBegun: (atMs) => preemption.begun(atMs) };
     this.#waits = { preemption, slices: new Set(slices) };

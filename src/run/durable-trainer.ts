@@ -7,7 +7,7 @@ import type { ScoreSequence, TrainSequence } from '../train/batch.js';
 import type { TrainResult } from '../train/results.js';
 import type { TrainerState } from '../train/state.js';
 import type { StepOptions } from '../train/trainer.js';
-import type { Fleet } from './fleet.js';
+import type { JobFleet } from './job-fleet.js';
 
 type Request<K extends LaneRequest['kind']> = Extract<LaneRequest, { kind: K }>;
 
@@ -15,7 +15,7 @@ type Request<K extends LaneRequest['kind']> = Extract<LaneRequest, { kind: K }>;
 export type TrainerShape = Omit<Request<'createTrainer'>, 'kind' | 'job' | 'weight' | 'weights'>;
 
 export interface DurableTrainerParts {
-  readonly fleet: Fleet;
+  readonly fleet: JobFleet;
   readonly shape: TrainerShape;
   /** Keeps the weights it begins with as the frozen reference. */
   readonly hasReference: boolean;
@@ -87,7 +87,8 @@ export class DurableTrainer {
     // What is not needed again need not be copied.
     const transfer = recover ? [] : weights.map(({ buffer }) => buffer);
     const job = this.#job;
-    await lane.request({ kind: 'createTrainer', job, weight: 1, ...shape, weights }, transfer);
+    const { weight } = this.parts.fleet;
+    await lane.request({ kind: 'createTrainer', job, weight, ...shape, weights }, transfer);
     if (!recover) this.#initial = null;
     if (hasReference) await lane.request({ kind: 'keepReference', job });
     if (this.#committed !== null) await lane.request({ kind: 'loadState', job, state: this.#committed });
@@ -139,6 +140,16 @@ export class DurableTrainer {
     const lane = await this.parts.fleet.trainer();
     const { weights } = await lane.request({ kind: 'exportWeights', job: this.#job });
     return weights;
+  }
+
+  /** Frees the trainer and forgets its weights: nothing is asked of it any more. */
+  remove(): Promise<void> {
+    this.#initial = null;
+    this.#committed = null;
+    return this.#inTurn(async () => {
+      const lane = await this.parts.fleet.trainer();
+      if (lane === this.#furnished) await lane.request({ kind: 'removeTrainer', job: this.#job });
+    });
   }
 
   get #job(): string {

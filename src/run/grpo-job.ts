@@ -5,13 +5,13 @@ import type { Buckets } from '../model/layout.js';
 import type { TrainSequence } from '../train/batch.js';
 import type { TrainResult } from '../train/results.js';
 import { learningRateAt } from '../train/schedule.js';
-import type { Conductor } from './conductor.js';
 import type { DurableTrainer } from './durable-trainer.js';
 import { meanReward, startEvaluation } from './evaluation.js';
 import type { TokenLedger } from './ledger.js';
 import type { Prepared } from './prepare.js';
 import type { Prompt } from './prompt-source.js';
 import type { Group, RolloutKind, RolloutPool } from './rollouts.js';
+import type { JobConductor } from './job-conductor.js';
 import { joinResults } from './join-results.js';
 import { makeTrainBatch, type TrainBatch, type TrainUpdate } from './train-batch.js';
 
@@ -38,7 +38,7 @@ interface StepSeconds {
 export interface GrpoJobParts {
   readonly prepared: Prepared;
   readonly trainer: DurableTrainer;
-  readonly conductor: Conductor;
+  readonly conductor: JobConductor;
   readonly pool: RolloutPool;
   readonly ledger: TokenLedger;
   readonly onPhase: (text: string) => void;

@@ -2,12 +2,12 @@ import type { Logger } from 'pino';
 import { secondsText } from '../telemetry/format.js';
 import type { Progress } from '../telemetry/progress.js';
 import type { Conductor } from './conductor.js';
-import type { DurableTrainer } from './durable-trainer.js';
-import { TRAINER_LANE } from './fleet.js';
+import type { JobRun } from './job-run.js';
 
 export interface LaneNewsParts {
   readonly conductor: Conductor;
-  readonly trainer: DurableTrainer;
+  /** Those that are there. */
+  readonly jobs: () => readonly JobRun[];
   readonly logger: Logger;
   readonly progress: Progress;
 }
@@ -20,16 +20,20 @@ export class LaneNews {
   constructor(private readonly parts: LaneNewsParts) {}
 
   lost(lane: number, error: Error): void {
-    const { conductor, trainer, logger } = this.parts;
+    const { conductor, jobs, logger } = this.parts;
     const [reason = ''] = error.message.split('\n');
-    const step = lane === TRAINER_LANE ? trainer.stepUnderWay : 0;
+    const here = jobs();
+    const training = here.filter(({ trainerLane, stepUnderWay }) => trainerLane === lane && stepUnderWay > 0);
     const rollouts = conductor.laneLost(lane, reason);
     const consequences = [
-      ...(step > 0 ? [`step ${step} is taken again`] : []),
+      ...training.map(({ id, stepUnderWay: step }) =>
+        here.length > 1 ? `step ${step} of ${id} is taken again` : `step ${step} is taken again`,
+      ),
       ...(rollouts > 0 ? [`${rollouts} rollouts go on from their last token`] : []),
     ];
     this.#lost.set(lane, { reason, consequence: consequences.map((text) => `; ${text}`).join('') });
-    logger.warn({ lane, step: step > 0 ? step : undefined, rollouts }, `lane lost: ${error.message}`);
+    const step = training[0]?.stepUnderWay;
+    logger.warn({ lane, step, rollouts }, `lane lost: ${error.message}`);
   }
 
   rebuilt(lane: number, seconds: number): void {

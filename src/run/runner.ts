@@ -1,58 +1,64 @@
-import { join } from 'node:path';
 import { pino, type Logger } from 'pino';
 import { nowMs } from '../lib/clock.js';
-import { errorText, UserError, toError } from '../lib/errors.js';
-import { saveCheckpoint } from '../model/checkpoint.js';
-import type { Buckets } from '../model/layout.js';
+import { errorText, toError, UserError } from '../lib/errors.js';
 import type { LaneFault } from '../lanes/faults.js';
-import { LaneLost } from '../lanes/remote-lane.js';
 import type { LaneSettings } from '../lanes/settings.js';
-import { RewardPool } from '../tasks/reward-pool.js';
-import { rewardFailure, type RewardResult } from '../tasks/reward-result.js';
-import { createProgress, type Progress } from '../telemetry/progress.js';
-import { RunFolder } from '../telemetry/run-folder.js';
-import { RunRecords } from '../telemetry/run-records.js';
-import type { Summary } from '../telemetry/summary.js';
 import { policyNamed } from '../scheduler/policies/index.js';
-import { Conductor, type NamedPolicy } from './conductor.js';
+import { createProgress } from '../telemetry/progress.js';
+import { RunFolder } from '../telemetry/run-folder.js';
+import { SharedRecords } from '../telemetry/shared-records.js';
+import type { Summary } from '../telemetry/summary.js';
+import type { NamedPolicy } from './conductor.js';
 import { formatConfig, type RunConfig } from './config.js';
-import { DurableTrainer } from './durable-trainer.js';
-import { Fleet, TRAINER_LANE } from './fleet.js';
-import { GrpoJob } from './grpo-job.js';
+import { Fleet } from './fleet.js';
 import { Inbox } from './inbox.js';
-import { LaneNews } from './lane-news.js';
-import { TokenLedger } from './ledger.js';
 import { Interrupted, Lifeline } from './lifeline.js';
-import { type Prepared, prepareRun } from './prepare.js';
-import { type Rollout, RolloutPool } from './rollouts.js';
-import { RunLog, type RunSources } from './run-log.js';
-import { WeightsAccount } from './weights-account.js';
+import { prepareRun } from './prepare.js';
+import { type PreparedJob, Run, type ScenarioOutcome } from './run.js';
+import { formatScenario, type Scenario, soloScenario } from './scenario.js';
 
 export interface RunOptions {
   readonly outFolder: string;
   /** Aborted when the user wants the run to end: it ends cleanly, with every file written. */
   readonly interrupted: AbortSignal;
-  /** In place of the one that the config names, which then is only told of. */
+  /** In place of the one that the scenario names, which then is only told of. */
   readonly policy?: NamedPolicy;
-  /** What `config.toml` of the run folder holds; the config by default. */
+  /** What `config.toml` of the run folder holds; the scenario by default. */
   readonly configText?: string;
   /** What is to go wrong in the lane of that number, and how often it was replaced before: for tests. */
   readonly faults?: (lane: number, epoch: number) => readonly LaneFault[];
 }
 
-const JOB = 'main';
-const REWARDS_QUEUED_MAX = 65_536;
+export type { JobOutcome, ScenarioOutcome } from './run.js';
 
 /**
- * Runs one job from its config to its run folder. The folder is made last, once model, task and adapter have been
- * found good: a run that cannot begin leaves nothing behind.
+ * Runs one job from its config to its run folder.
  *
  * @throws UserError for whatever the config, model, task, adapter or folder gets wrong, before anything starts.
  */
 export async function runJob(config: RunConfig, options: RunOptions): Promise<Summary> {
+  const configText = options.configText ?? formatConfig(config);
+  const { jobs } = await runScenario(soloScenario(config), { ...options, configText });
+  const [job] = jobs;
+  if (job === undefined) throw new Interrupted();
+  return job.summary;
+}
+
+/**
+ * Runs all jobs of a scenario on the lanes they share, under one policy. The folder is made last, once models, tasks
+ * and adapter have been found good: a run that cannot begin leaves nothing behind.
+ *
+ * @throws UserError for whatever the scenario, a model, a task, the adapter or the folder gets wrong, before anything
+ * starts; and what ended a job, once the others have come to their end.
+ */
+export async function runScenario(scenario: Scenario, options: RunOptions): Promise<ScenarioOutcome> {
   const { outFolder, interrupted, faults = () => [] } = options;
-  const { policy = policyOf(config), configText = formatConfig(config) } = options;
-  const { weights, ...prepared } = await prepareRun(config);
+  const { policy = policyOf(scenario), configText = formatScenario(scenario) } = options;
+  const jobs: PreparedJob[] = [];
+  for (const job of scenario.jobs) {
+    const { weights, ...prepared } = await prepareRun(job.config);
+    jobs.push({ job, prepared, weights });
+  }
   const progress = createProgress(process.stderr);
   const lifeline = new Lifeline();
   const interrupt = (): void => {
@@ -62,25 +68,20 @@ export async function runJob(config: RunConfig, options: RunOptions): Promise<Su
   interrupted.addEventListener('abort', interrupt, { once: true });
   try {
     progress.phase('opening devices');
-    const records = new RunRecords({ startMs: nowMs() });
-    const inbox = new Inbox((_, error) => lifeline.end(error));
-    const fleet = await openFleet(prepared, records, inbox, faults);
+    const ids = scenario.jobs.map(({ id }) => id);
+    const records = new SharedRecords(nowMs(), ids);
+    const inbox = new Inbox(
+      (received) => records.add(received),
+      (_, error) => lifeline.end(error),
+    );
+    const fleet = await openFleet(scenario.lanes, jobs, inbox, faults);
+    for (const lane of fleet.numbers) records.all.addLane(lane, fleet.adapterOf(lane).description);
     try {
       if (interrupted.aborted)
         throw new UserError('interrupted before the run began: no run folder was made');
-      const folder = await RunFolder.create(outFolder, (text) => progress.note(text));
-      try {
-        const log = openLog(folder);
-        const shared = { prepared, fleet, records, inbox, folder, logger: log.logger, progress, lifeline };
-        const parts = { ...shared, policy, configText };
-        try {
-          return await new Run(parts).go(weights);
-        } finally {
-          log.close();
-        }
-      } finally {
-        await folder.close();
-      }
+      const folder = await RunFolder.create(outFolder, ids, (text) => progress.note(text));
+      const shared = { scenario, policy, configText, fleet, records, inbox, folder, progress, lifeline };
+      return await logged(folder, (logger) => new Run({ ...shared, logger }).go(jobs));
     } finally {
       await fleet.close();
     }
@@ -92,37 +93,36 @@ export async function runJob(config: RunConfig, options: RunOptions): Promise<Su
   }
 }
 
-function policyOf({ scheduler: { policy: name } }: RunConfig): NamedPolicy {
-  return { name, plan: policyNamed(name) };
+function policyOf({ scheduler: { policy: name, options } }: Scenario): NamedPolicy {
+  return { name, plan: policyNamed(name, options) };
 }
 
 function openFleet(
-  { config, model, layout, engine }: Prepared,
-  records: RunRecords,
+  lanes: Scenario['lanes'],
+  jobs: readonly PreparedJob[],
   inbox: Inbox,
   faults: NonNullable<RunOptions['faults']>,
 ): Promise<Fleet> {
-  const { lanes, optimizer } = config;
   return Fleet.open(
     {
-      job: JOB,
       lanes: lanes.count,
       adapter: lanes.adapter === '' ? null : lanes.adapter,
       settings: settingsOf(lanes),
-      config: model,
-      layout,
-      engine,
-      trainerRows: optimizer.microBatchTokens,
+      needs: (lane) =>
+        jobs
+          .filter(({ job }) => job.lanes.includes(lane))
+          .map(({ prepared: { model, layout, engine, config } }) => {
+            return { config: model, layout, engine, trainerRows: config.optimizer.microBatchTokens };
+          }),
       rebuildsMax: lanes.rebuildsMax,
       recover: lanes.recover,
       faults,
     },
-    records,
     inbox,
   );
 }
 
-function settingsOf(lanes: RunConfig['lanes']): LaneSettings {
+function settingsOf(lanes: Scenario['lanes']): LaneSettings {
   const { sliceBudgetUs, inFlightBudgetUs, kvOnPreempt, kvBlocksWhileTraining, generationFloor } = lanes;
   return {
     budgets: { sliceUs: sliceBudgetUs, inFlightUs: inFlightBudgetUs },
@@ -134,196 +134,19 @@ function settingsOf(lanes: RunConfig['lanes']): LaneSettings {
   };
 }
 
-function openLog(folder: RunFolder): { logger: Logger; close: () => void } {
+/** Does work that writes into the folder; whatever ends it is in the log, and every file is closed. */
+async function logged<T>(folder: RunFolder, work: (logger: Logger) => Promise<T>): Promise<T> {
   const destination = pino.destination({ dest: folder.logPath, sync: true });
   // A full disk costs log lines, not the run.
   destination.on('error', () => undefined);
-  return { logger: pino({ base: null }, destination), close: () => destination.end() };
-}
-
-interface RunParts {
-  readonly prepared: Prepared;
-  readonly fleet: Fleet;
-  readonly records: RunRecords;
-  readonly inbox: Inbox;
-  readonly folder: RunFolder;
-  readonly logger: Logger;
-  readonly progress: Progress;
-  readonly lifeline: Lifeline;
-  readonly policy: NamedPolicy;
-  readonly configText: string;
-}
-
-/** One run on open lanes: it wires the parts, watches them, and writes down what came of it. */
-class Run {
-  readonly #ledger = new TokenLedger();
-  readonly #log: RunLog;
-  readonly #rewards: RewardPool;
-
-  constructor(private readonly parts: RunParts) {
-    const { config, opened, tokenizer } = parts.prepared;
-    this.#log = new RunLog({ ...parts, config, tokenizer, ledger: this.#ledger, job: JOB });
-    this.#rewards = new RewardPool({
-      environment: opened.ref,
-      workersMax: config.reward.workers,
-      timeoutMs: config.reward.timeoutMs,
-      queueMax: REWARDS_QUEUED_MAX,
-    });
-  }
-
-  async go(weights: Buckets): Promise<Summary> {
-    try {
-      await this.parts.folder.writeConfig(this.parts.configText);
-      return await this.#train(weights);
-    } catch (error) {
-      this.parts.logger.error(errorText(error));
-      throw error;
-    } finally {
-      await this.#rewards.close();
-    }
-  }
-
-  async #train(weights: Buckets): Promise<Summary> {
-    const { fleet, progress, logger, lifeline } = this.parts;
-    const sources = this.#wire();
-    const job = this.#makeJob(sources);
-    let failure = await outcome(job.run(weights));
-    fleet.retire();
-    // What the end of the run makes fail is not why it ended.
-    failure = lifeline.reason ?? failure;
-    lifeline.end(failure ?? new Error('the run is over'));
-    if (failure !== null)
-      progress.note(`${failure.message} after ${job.stepsDone} steps; the files hold what there was`);
-    if (job.stepsDone > 0) {
-      const unsaved = await outcome(this.#saveModel(sources.trainer));
-      if (unsaved !== null) logger.error(`no checkpoint: ${unsaved.message}`);
-      failure ??= unsaved;
-    }
-    progress.phase('writing the report');
-    await fleet.flush((lane, error) => logger.warn(`lane ${lane} told no more: ${error.message}`));
-    const summary = await this.#log.write(job.stepsDone, job.unreported, sources);
-    if (failure !== null && !(failure instanceof Interrupted)) throw failure;
-    await progress.close();
-    return summary;
-  }
-
-  #makeJob(sources: RunSources): GrpoJob {
-    const { prepared, progress, lifeline } = this.parts;
-    return new GrpoJob({
-      prepared,
-      ...sources,
-      ledger: this.#ledger,
-      onPhase: (text) => progress.phase(text),
-      onStep: (report) => this.#log.step(report, sources),
-      onHeldout: (step, reward) => this.#log.heldout(step, reward),
-      alive: (work) => lifeline.alive(work),
-    });
-  }
-
-  #wire(): RunSources {
-    const { prepared, fleet, records, inbox, logger, progress, lifeline } = this.parts;
-    const { config } = prepared;
-    const weights = new WeightsAccount(fleet.weightBytes, fleet.numbers.length);
-    const trainer = this.#makeTrainer();
-    const pool: RolloutPool = new RolloutPool({
-      send: (lane, sequences) => {
-        // What a lane is sent that is lost comes back with the rest of what it had.
-        fleet.add(lane, sequences).catch((error: unknown) => {
-          if (!(error instanceof LaneLost)) lifeline.end(toError(error));
-        });
-      },
-      score: (rollout) => this.#score(rollout),
-      changed: () => conductor.update(),
-    });
-    const job = {
-      id: JOB,
-      trainerLane: TRAINER_LANE,
-      engineLanes: fleet.numbers,
-      slotsMax: config.engine.slots,
-      engineBytes: 2 * fleet.weightBytes,
-      trainerBytes: 4 * fleet.weightBytes,
-      version: 0,
-      weight: 1,
-      stepRollouts: config.rollout.promptsPerStep * config.rollout.samplesPerPrompt,
-      tokenLatencyMs: null,
-    };
-    const conductor: Conductor = new Conductor(this.parts.policy, job, {
-      fleet,
-      pool,
-      trainer,
-      records,
-      weights,
-      hints: config.lanes.hints,
-      onViolation: (text) => logger.warn(text),
-      onFailed: (error) => lifeline.end(error),
-    });
-    lifeline.onEnd(() => conductor.close());
-    const news = new LaneNews({ conductor, trainer, logger, progress });
-    inbox.listener = {
-      onTokens: (lane, update) => pool.receive(lane, update),
-      onLost: (lane, error) => news.lost(lane, error),
-      furnish: (lane) => trainer.furnish(lane),
-      onRebuilt: (lane, seconds) => news.rebuilt(lane, seconds),
-    };
-    return { fleet, pool, conductor, trainer, weights };
-  }
-
-  #makeTrainer(): DurableTrainer {
-    const { prepared, fleet } = this.parts;
-    const { model, engine, config } = prepared;
-    const { beta1, beta2, epsilon, weightDecay, gradNormMax, microBatchTokens } = config.optimizer;
-    return new DurableTrainer({
-      fleet,
-      shape: {
-        config: model,
-        layout: fleet.layout,
-        options: {
-          rowsMax: microBatchTokens,
-          contextTokensMax: engine.contextTokensMax,
-          adamw: { beta1, beta2, epsilon, weightDecay, gradNormMax },
-        },
-      },
-      hasReference: config.algorithm.klCoefficient > 0,
-      recover: config.lanes.recover,
-    });
-  }
-
-  /** Never rejects: a rollout that cannot even be read is a marked failure, and ends the run. */
-  async #score(rollout: Rollout): Promise<RewardResult> {
-    const { prepared, lifeline } = this.parts;
-    const { task, promptTokenIds } = rollout.group;
-    const startedMs = nowMs();
-    try {
-      const result = await this.#rewards.score({
-        rolloutId: String(rollout.id),
-        task,
-        text: prepared.tokenizer.decode(rollout.generated.tokenIds, promptTokenIds),
-        finishReason: rollout.finishReason ?? 'abort',
-      });
-      // Those that the closing pool fails are no news.
-      if (lifeline.reason === null) this.#log.scored(rollout, result, startedMs);
-      return result;
-    } catch (error) {
-      lifeline.end(toError(error));
-      return rewardFailure('threw', errorText(error));
-    }
-  }
-
-  async #saveModel(trainer: DurableTrainer): Promise<void> {
-    const { prepared, fleet, folder } = this.parts;
-    const { config, model } = prepared;
-    if (!config.output.checkpoint) return;
-    const path = join(folder.path, 'model');
-    await saveCheckpoint(path, model, fleet.layout, await trainer.weights(), config.model.path);
-  }
-}
-
-/** The error that ended the work, or null when it came to its end. */
-async function outcome(work: Promise<void>): Promise<Error | null> {
+  const logger = pino({ base: null }, destination);
   try {
-    await work;
-    return null;
+    return await work(logger);
   } catch (error) {
-    return toError(error);
+    logger.error(errorText(error));
+    throw toError(error);
+  } finally {
+    destination.end();
+    await folder.close();
   }
 }

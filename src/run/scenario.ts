@@ -86,7 +86,8 @@ function nameOf(file: string | undefined): string {
   return file === undefined ? MAIN_JOB : basename(file, extname(file));
 }
 
-function soloScenario(config: RunConfig, name: string): Scenario {
+/** A run of one job as a scenario. */
+export function soloScenario(config: RunConfig, name = MAIN_JOB): Scenario {
   const { seed, lanes, scheduler, output } = config;
   const job: ScenarioJob = {
     id: MAIN_JOB,

@@ -49,6 +49,11 @@ export class Seat {
     return this.parts.lane;
   }
 
+  /** Of the newest lane that was begun to be opened here. */
+  get epoch(): number {
+    return Math.max(0, this.#epoch - 1);
+  }
+
   /** The lane that sits here, or null while there is none. */
   get lane(): RemoteLane | null {
     return this.#lane;

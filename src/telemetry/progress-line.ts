@@ -2,6 +2,8 @@ import { msText, numberText, scoreText } from './format.js';
 
 /** One optimizer step as a line of live progress shows it. Null where the step has no such number. */
 export interface StepProgress {
+  /** Whose step it is, where there are several jobs. */
+  readonly job?: string;
   readonly step: number;
   readonly steps: number;
   readonly reward: number | null;
@@ -28,8 +30,9 @@ export interface Progress {
 /** The same words on a terminal and in a log, so that what was seen can be searched for. */
 export function stepText(record: StepProgress): string {
   const { step, steps, reward, tokensPerSecond, loss, kl, entropy, timeToYieldMs, version } = record;
+  const whose = record.job === undefined ? '' : `${record.job}: `;
   return [
-    `step ${step}/${steps}`,
+    `${whose}step ${step}/${steps}`,
     `reward ${scoreText(reward)}`,
     `${numberText(tokensPerSecond)} tokens/s`,
     `loss ${numberText(loss)}`,

@@ -3,6 +3,8 @@ import { stepText, type Progress, type StepProgress } from './progress-line.js';
 
 /** Notes shown under the running phase; the newest ones. All of them are in the log as well. */
 const NOTES_SHOWN = 3;
+/** Jobs shown at once. */
+const STATUS_LINES_MAX = 12;
 
 /** Phases with a tick, a spinner and a time by listr2; under the running one its newest step and notes. */
 export class TtyProgress implements Progress {
@@ -21,7 +23,7 @@ export class TtyProgress implements Progress {
   }
 
   step(record: StepProgress): void {
-    this.#current?.setStatus(stepText(record));
+    this.#current?.setStatus(record.job ?? '', stepText(record));
   }
 
   note(text: string): void {
@@ -40,7 +42,8 @@ export class TtyProgress implements Progress {
 class Phase {
   readonly ended: Promise<void>;
   end: (outcome: 'done' | 'failed') => void = () => undefined;
-  #status: string | null = null;
+  /** The newest of each job. */
+  readonly #status = new Map<string, string>();
   #notes: readonly string[] = [];
   #show: (output: string) => void = () => undefined;
 
@@ -53,8 +56,8 @@ class Phase {
     this.ended = before.then(() => this.#run(stream, title, work)).catch(() => undefined);
   }
 
-  setStatus(text: string): void {
-    this.#status = text;
+  setStatus(job: string, text: string): void {
+    this.#status.set(job, text);
     this.#refresh();
   }
 
@@ -64,7 +67,7 @@ class Phase {
   }
 
   #refresh(): void {
-    this.#show([...(this.#status === null ? [] : [this.#status]), ...this.#notes].join('\n'));
+    this.#show([...[...this.#status.values()].slice(-STATUS_LINES_MAX), ...this.#notes].join('\n'));
   }
 
   async #run(stream: NodeJS.WriteStream, title: string, work: Promise<void>): Promise<void> {

@@ -51,7 +51,9 @@ export interface PreemptionRecord {
   readonly job: string;
   /** The other jobs on the lane whose engines had work and yielded too; left out when there were none. */
   readonly alsoYielded?: readonly string[];
-  /** The stage that asked for the device, one of the scheduler's seven. */
+  /** The job that asked for the device. */
+  readonly asker: string;
+  /** The stage that it asked for, one of the scheduler's seven. */
   readonly stage: string;
   readonly requestedMs: number;
   /** The lane's thread had read the request, and submitted nothing of generation from then on. */

@@ -1,50 +1,51 @@
-import { mkdir, open, readdir, rename, rm, rmdir, stat } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
+import { readdir, rm, rmdir } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
 import { errorText, UserError } from '../lib/errors.js';
-import { JsonlWriter } from './jsonl.js';
-import type { MetricsRecord } from './metrics.js';
-import { assertMetricNames } from './metrics.js';
-import type { Summary } from './summary.js';
-import { assertTokensAddUp } from './summary.js';
-
-/** Text waiting for the disk, for each of the two JSONL files. */
-const BYTES_QUEUED_MAX = 16 * 2 ** 20;
+import { JobFolder } from './job-folder.js';
+import { makeFolder, writeWhole } from './whole-files.js';
 
 /**
- * The folder of one run: `config.toml`, `metrics.jsonl`, `rollouts.jsonl`, `trace.json`, `summary.json`,
- * `report.html` and `offbeat.log`. The JSONL files grow while the run goes on; the others appear whole or not at all.
+ * The folder of one run: `config.toml`, `trace.json`, `summary.json`, `report.html` and `offbeat.log`, and the files of
+ * its job, or of each of its jobs in `jobs/ID`. JSONL files grow while the run goes on; the others appear whole or not
+ * at all.
  */
 export class RunFolder {
-  readonly path: string;
-  readonly #metrics: JsonlWriter;
-  readonly #rollouts: JsonlWriter;
-
-  private constructor(path: string, metrics: JsonlWriter, rollouts: JsonlWriter) {
-    this.path = path;
-    this.#metrics = metrics;
-    this.#rollouts = rollouts;
-  }
+  private constructor(
+    readonly path: string,
+    private readonly jobs: ReadonlyMap<string, JobFolder>,
+  ) {}
 
   /**
    * Makes the folder (and those above it) and opens its files, before anything else of a run is started. A folder
    * that holds something is never touched. Throws a UserError, leaving nothing behind.
+   *
+   * @param jobs ids of the jobs; the files of an only one lie in the folder itself
    * @param onProblem told at most once a file, in one line, when records are lost during the run.
    */
-  static async create(path: string, onProblem: (text: string) => void): Promise<RunFolder> {
+  static async create(
+    path: string,
+    jobs: readonly string[],
+    onProblem: (text: string) => void,
+  ): Promise<RunFolder> {
     const folder = resolve(path);
     const made: string[] = [];
-    const options = { bytesQueuedMax: BYTES_QUEUED_MAX, onProblem };
-    let metrics: JsonlWriter | undefined;
+    const opened = new Map<string, JobFolder>();
+    let isOurs = false;
     try {
       await makeFolder(folder, made);
       if ((await readdir(folder)).length > 0) {
         throw new UserError(`run folder ${path} is not empty; name a new one with --out`);
       }
-      metrics = await JsonlWriter.open(join(folder, 'metrics.jsonl'), options);
-      return new RunFolder(folder, metrics, await JsonlWriter.open(join(folder, 'rollouts.jsonl'), options));
+      isOurs = true;
+      for (const job of jobs) {
+        const own = jobs.length === 1 ? folder : join(folder, 'jobs', job);
+        opened.set(job, await JobFolder.open(own, onProblem));
+      }
+      return new RunFolder(folder, opened);
     } catch (error) {
-      await metrics?.close();
-      if (metrics) await rm(join(folder, 'metrics.jsonl'), { force: true }).catch(() => undefined);
+      for (const job of opened.values()) await job.close();
+      // What was in it before is not touched.
+      if (isOurs) await rm(join(folder, 'jobs'), { recursive: true, force: true }).catch(() => undefined);
       for (const inner of made.reverse()) await rmdir(inner).catch(() => undefined);
       if (error instanceof UserError) throw error;
       throw new UserError(
@@ -58,98 +59,33 @@ export class RunFolder {
     return join(this.path, 'offbeat.log');
   }
 
-  /** Lines of either JSONL file that could not be written. */
-  get recordsLost(): number {
-    return this.#metrics.recordsLost + this.#rollouts.recordsLost;
-  }
-
-  appendMetrics(record: MetricsRecord): void {
-    assertMetricNames(record);
-    this.#metrics.append(record);
-  }
-
-  appendRollout(rollout: object): void {
-    this.#rollouts.append(rollout);
+  job(id: string): JobFolder {
+    const folder = this.jobs.get(id);
+    if (folder === undefined) throw new Error(`assertion failed: no folder of job ${id}`);
+    return folder;
   }
 
   /** The configuration as resolved, so that it can be run again. */
   writeConfig(toml: string): Promise<void> {
-    return this.#write('config.toml', [toml]);
+    return writeWhole(this.path, 'config.toml', [toml]);
   }
 
-  writeSummary(summary: Summary): Promise<void> {
-    assertTokensAddUp(summary.tokens);
-    return this.#write('summary.json', [`${JSON.stringify(summary, null, 2)}\n`]);
+  /** @param summary plain data: of all jobs; that of an only job is written by its own folder */
+  writeSummary(summary: object): Promise<void> {
+    return writeWhole(this.path, 'summary.json', [`${JSON.stringify(summary, null, 2)}\n`]);
   }
 
   writeReport(html: string): Promise<void> {
-    return this.#write('report.html', [html]);
+    return writeWhole(this.path, 'report.html', [html]);
   }
 
   /** @param chunks the text of the trace in pieces (`Trace.chunks`), since a whole one can be large. */
   writeTrace(chunks: Iterable<string>): Promise<void> {
-    return this.#write('trace.json', chunks);
+    return writeWhole(this.path, 'trace.json', chunks);
   }
 
   /** Writes what is queued and closes the JSONL files. Never throws. */
   async close(): Promise<void> {
-    await Promise.all([this.#metrics.close(), this.#rollouts.close()]);
-  }
-
-  async #write(name: string, chunks: Iterable<string>): Promise<void> {
-    const path = join(this.path, name);
-    try {
-      await writeAtomically(path, chunks);
-    } catch (error) {
-      throw new UserError(
-        `cannot write ${path}: ${errorText(error)}; free disk space or choose another --out`,
-      );
-    }
-  }
-}
-
-/** Writes beside the target, then renames over it: a reader sees the old file or the whole new one. */
-async function writeAtomically(path: string, chunks: Iterable<string>): Promise<void> {
-  const partial = `${path}.partial`;
-  try {
-    const file = await open(partial, 'w');
-    try {
-      for (const chunk of chunks) await file.appendFile(chunk);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await rename(partial, path);
-  } catch (error) {
-    await rm(partial, { force: true }).catch(() => undefined);
-    throw error;
-  }
-}
-
-/**
- * Makes a folder and those missing above it, and adds them to `made`, outermost first. One by one, because Node's own
- * recursive `mkdir` never settles where the file system refuses with "no such file" (Linux: below /proc).
- */
-async function makeFolder(folder: string, made: string[]): Promise<void> {
-  const missing: string[] = [];
-  for (let path = folder; !(await exists(path)); path = dirname(path)) missing.unshift(path);
-  for (const path of missing) {
-    try {
-      await mkdir(path);
-      made.push(path);
-    } catch (error) {
-      // Another run may have just made a folder that both lie in; the run's own folder is never shared.
-      if (path === folder || !(await exists(path))) throw error;
-    }
-  }
-}
-
-async function exists(path: string): Promise<boolean> {
-  try {
-    await stat(path);
-    return true;
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return false;
-    throw error;
+    await Promise.all([...this.jobs.values()].map((job) => job.close()));
   }
 }

@@ -7,7 +7,7 @@ import { boundMs, lawfulYieldMs, obeysLaw } from '#src/telemetry/records.js';
 function asked(requestedMs: number, more: Partial<Asked> = {}): Asked {
   const detectedMs = requestedMs + 0.1;
   const state = { budgetMs: 5, inFlightUs: 900, phase: 0.5 };
-  return { job: 'job', stage: 'actorTraining', requestedMs, detectedMs, ...state, ...more };
+  return { job: 'job', asker: 'job', stage: 'actorTraining', requestedMs, detectedMs, ...state, ...more };
 }
 
 /** A request that the engine yields to at once. */

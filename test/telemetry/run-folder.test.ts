@@ -24,7 +24,7 @@ afterEach(() => rmSync(base, { recursive: true }));
 const ignore = (): void => undefined;
 
 async function refusal(path: string): Promise<string> {
-  const error: unknown = await RunFolder.create(path, ignore).then(
+  const error: unknown = await RunFolder.create(path, ['main'], ignore).then(
     () => null,
     (reason: unknown) => reason,
   );
@@ -39,11 +39,11 @@ async function refusal(path: string): Promise<string> {
 describe('creating', () => {
   test('makes missing folders, and takes an empty one', async () => {
     const path = join(base, 'a', 'b');
-    const folder = await RunFolder.create(path, ignore);
+    const folder = await RunFolder.create(path, ['main'], ignore);
     await folder.close();
     expect(readdirSync(path).sort()).toEqual(['metrics.jsonl', 'rollouts.jsonl']);
     mkdirSync(join(base, 'empty'));
-    await (await RunFolder.create(join(base, 'empty'), ignore)).close();
+    await (await RunFolder.create(join(base, 'empty'), ['main'], ignore)).close();
   });
 
   test('never touches a folder that holds something', async () => {
@@ -73,11 +73,12 @@ describe('creating', () => {
 describe('writing', () => {
   test('fills the folder with whole files', async () => {
     const run = syntheticRun(1, 3);
-    const folder = await RunFolder.create(join(base, 'run'), ignore);
-    for (const record of run.metrics) folder.appendMetrics(record);
-    folder.appendRollout({ id: 'r1' });
+    const folder = await RunFolder.create(join(base, 'run'), ['main'], ignore);
+    const job = folder.job('main');
+    for (const record of run.metrics) job.appendMetrics(record);
+    job.appendRollout({ id: 'r1' });
     await folder.writeConfig('seed = 7\n');
-    await folder.writeSummary(run.summary);
+    await job.writeSummary(run.summary);
     await folder.writeReport('<!doctype html>');
     await folder.writeTrace(['{"traceEvents":', '[]}']);
     await folder.close();
@@ -100,11 +101,11 @@ describe('writing', () => {
         .map((line) => JSON.parse(line) as unknown),
     ).toEqual(run.metrics);
     expect(folder.logPath).toBe(join(folder.path, 'offbeat.log'));
-    expect(folder.recordsLost).toBe(0);
+    expect(job.recordsLost).toBe(0);
   });
 
   test('keeps the file as it was when writing fails half way', async () => {
-    const folder = await RunFolder.create(join(base, 'run'), ignore);
+    const folder = await RunFolder.create(join(base, 'run'), ['main'], ignore);
     await folder.writeTrace(['old']);
     const failing = function* (): Generator<string> {
       yield 'new, but';
@@ -117,12 +118,12 @@ describe('writing', () => {
   });
 
   test('refuses metrics that are not in the registry and tokens that do not add up', async () => {
-    const folder = await RunFolder.create(join(base, 'run'), ignore);
+    const folder = await RunFolder.create(join(base, 'run'), ['main'], ignore);
     const misspelt = { step: 1, time_s: 0, 'actor/looss': 1 } as MetricsRecord;
-    expect(() => folder.appendMetrics(misspelt)).toThrow('actor/looss');
+    expect(() => folder.job('main').appendMetrics(misspelt)).toThrow('actor/looss');
     const { summary } = syntheticRun(1, 3);
     const tokens = { ...summary.tokens, decoded: summary.tokens.decoded + 1 };
-    expect(() => folder.writeSummary({ ...summary, tokens })).toThrow('add up');
+    expect(() => folder.job('main').writeSummary({ ...summary, tokens })).toThrow('add up');
     await folder.close();
     expect(readdirSync(folder.path)).not.toContain('summary.json');
   });

@@ -31,6 +31,7 @@ export function preemptionRecord(record: Partial<PreemptionRecord>): PreemptionR
   return {
     lane: 0,
     job: 'main',
+    asker: 'main',
     stage: 'actorTraining',
     requestedMs,
     detectedMs: requestedMs + 0.5,

@@ -2,7 +2,7 @@ import { bytesText, numberText, percentText, secondsText } from '../format.js';
 import { tokensUnaccounted, type Summary, type TokenCounts } from '../summary.js';
 
 /** Where the weights went and where the tokens went: two sums that must come out even. */
-export function accountsSection(summary: Summary): string {
+export function accountsSection(summary: Pick<Summary, 'weights' | 'tokens'>): string {
   return `<h2>Weights that moved</h2>
 <p>An engine on the trainer’s lane gets new weights by a copy on the device: no byte crosses the host. Other lanes pull
 them only while they are awake, and only the newest.</p>

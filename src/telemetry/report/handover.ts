@@ -7,8 +7,11 @@ import type { Summary } from '../summary.js';
 import { distributionChart } from './distribution-chart.js';
 import { escapeHtml } from './html.js';
 
+/** What of a run the section is about. */
+type Handover = Pick<Summary, 'preemption' | 'tokens_per_second'>;
+
 /** How fast the device changed hands, how the law held, and where it did not. */
-export function handoverSection(summary: Summary, records: RunRecords, endMs: number): string {
+export function handoverSection(summary: Handover, records: RunRecords, endMs: number): string {
   return `<h2>How fast the device changed hands</h2>
 <p>${yieldText(summary)}</p>
 ${distributions(summary, records)}
@@ -16,7 +19,7 @@ ${breaches(summary, records)}
 ${starved(records, endMs)}`;
 }
 
-function yieldText({ preemption, tokens_per_second: rate }: Summary): string {
+function yieldText({ preemption, tokens_per_second: rate }: Handover): string {
   const { time_to_yield_ms: yields, count } = preemption;
   if (count === 0 || yields.p50 === null) return 'Training never had to take the device from generation.';
   return (
@@ -37,7 +40,7 @@ function obeyedText({
   return `${cautiousPercentText(obeyed)} obeyed the law; ${numberText(over)} did not.`;
 }
 
-function distributions({ preemption }: Summary, records: RunRecords): string {
+function distributions({ preemption }: Handover, records: RunRecords): string {
   const samples = records.preemptions.items.map(lawfulYieldMs);
   const resumes = records.resumesMs();
   const { law_violations: over, count, bound_ms: bound } = preemption;
@@ -103,7 +106,7 @@ function quantileRow(name: string, { n, p50, p90, p99, max }: Quantiles): string
 }
 
 /** The worst violations, each with the slice it waited for. */
-function breaches({ preemption }: Summary, records: RunRecords): string {
+function breaches({ preemption }: Handover, records: RunRecords): string {
   const { worst, violations } = records.law;
   if (violations === 0) return '';
   const rows = worst.map((record) => {

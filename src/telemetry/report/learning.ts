@@ -30,9 +30,34 @@ export function learningSection(
   metrics: readonly MetricsRecord[],
   heldout: readonly HeldoutPoint[],
 ): Section {
-  const reward = lineChart({
-    id: 'reward',
-    title: 'Reward',
+  const reward = rewardChart('reward', 'Reward', metrics, heldout);
+  const small = SMALL.map(({ name, title, colour }) => {
+    const { unit, meaning } = metricInfo(name);
+    const series = [{ name: title.toLowerCase(), points: pointsOf(metrics, name), colour }];
+    return { name, chart: lineChart({ id: name, title, unit, meaning, series }) };
+  });
+  const charts = [{ name: 'reward', chart: reward }, ...small];
+  const drawn = charts.flatMap(({ name, chart }) => (chart ? [{ name, chart }] : []));
+  if (drawn.length === 0) {
+    return { html: '<h2>Did it learn?</h2><p>The run ended before its first step.</p>', readouts: {} };
+  }
+  const smallHtml = small.map(({ chart }) => chart?.html ?? '').join('');
+  return {
+    html: `<h2>Did it learn?</h2><p>${verdict(summary)}</p>${reward?.html ?? ''}<div class="row">${smallHtml}</div>`,
+    readouts: Object.fromEntries(drawn.map(({ name, chart }) => [name, chart.readout])),
+  };
+}
+
+/** @param id of the chart on its page */
+export function rewardChart(
+  id: string,
+  title: string,
+  metrics: readonly MetricsRecord[],
+  heldout: readonly HeldoutPoint[],
+): ReturnType<typeof lineChart> {
+  return lineChart({
+    id,
+    title,
     unit: 'by optimizer step',
     meaning:
       'Each point is the mean reward of the rollouts one step was trained on; the band reaches from the worst to the ' +
@@ -53,21 +78,6 @@ export function learningSection(
       high: pointsOf(metrics, 'rollout/score/max'),
     },
   });
-  const small = SMALL.map(({ name, title, colour }) => {
-    const { unit, meaning } = metricInfo(name);
-    const series = [{ name: title.toLowerCase(), points: pointsOf(metrics, name), colour }];
-    return { name, chart: lineChart({ id: name, title, unit, meaning, series }) };
-  });
-  const charts = [{ name: 'reward', chart: reward }, ...small];
-  const drawn = charts.flatMap(({ name, chart }) => (chart ? [{ name, chart }] : []));
-  if (drawn.length === 0) {
-    return { html: '<h2>Did it learn?</h2><p>The run ended before its first step.</p>', readouts: {} };
-  }
-  const smallHtml = small.map(({ chart }) => chart?.html ?? '').join('');
-  return {
-    html: `<h2>Did it learn?</h2><p>${verdict(summary)}</p>${reward?.html ?? ''}<div class="row">${smallHtml}</div>`,
-    readouts: Object.fromEntries(drawn.map(({ name, chart }) => [name, chart.readout])),
-  };
 }
 
 function verdict({ reward }: Summary): string {

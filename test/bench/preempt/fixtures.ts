@@ -16,6 +16,7 @@ export function preemption(requestedMs: number, changes: Partial<PreemptionRecor
   return {
     lane: 0,
     job: 'bench',
+    asker: 'main',
     stage: 'actorTraining',
     requestedMs,
     detectedMs: requestedMs + 1,

@@ -1,0 +1,273 @@
+import { join } from 'node:path';
+import type { Logger } from 'pino';
+import { kvBlockBytes } from '../kernels/kv-cache.js';
+import { LaneLost } from '../lanes/remote-lane.js';
+import { nowMs } from '../lib/clock.js';
+import { errorText, toError } from '../lib/errors.js';
+import { saveCheckpoint } from '../model/checkpoint.js';
+import type { Buckets } from '../model/layout.js';
+import type { JobSpec } from '../scheduler/state.js';
+import { RewardPool } from '../tasks/reward-pool.js';
+import { rewardFailure, type RewardResult } from '../tasks/reward-result.js';
+import type { JobFolder } from '../telemetry/job-folder.js';
+import type { Progress } from '../telemetry/progress.js';
+import type { SharedRecords } from '../telemetry/shared-records.js';
+import type { Summary } from '../telemetry/summary.js';
+import type { Conductor } from './conductor.js';
+import { DurableTrainer } from './durable-trainer.js';
+import type { Fleet } from './fleet.js';
+import { GrpoJob } from './grpo-job.js';
+import { JobConductor } from './job-conductor.js';
+import { JobFleet } from './job-fleet.js';
+import { JobLog, type JobSources, type JobSpan } from './job-log.js';
+import { TokenLedger } from './ledger.js';
+import { Lifeline } from './lifeline.js';
+import type { Prepared } from './prepare.js';
+import { type Rollout, RolloutPool } from './rollouts.js';
+import type { ScenarioJob } from './scenario.js';
+import { TokenPace } from './token-pace.js';
+import { WeightsAccount } from './weights-account.js';
+
+const REWARDS_QUEUED_MAX = 65_536;
+
+export interface JobRunParts {
+  readonly job: ScenarioJob;
+  readonly prepared: Prepared;
+  readonly fleet: Fleet;
+  readonly conductor: Conductor;
+  readonly records: SharedRecords;
+  readonly folder: JobFolder;
+  readonly logger: Logger;
+  readonly progress: Pick<Progress, 'phase' | 'step' | 'note'>;
+  /** Of the whole run: when it ends, so does the job. */
+  readonly lifeline: Lifeline;
+}
+
+/**
+ * One job on open lanes, from its arrival on: wires its parts, watches them, and knows what came of it. It knows of no
+ * other job, and what ends it ends no other.
+ */
+export class JobRun {
+  readonly log: JobLog;
+  readonly arrivedMs = nowMs();
+  #finishedMs: number | null = null;
+  readonly #lifeline = new Lifeline();
+  readonly #ledger = new TokenLedger();
+  readonly #rewards: RewardPool;
+  readonly #fleet: JobFleet;
+  readonly #sources: JobSources;
+  readonly #work: GrpoJob;
+
+  constructor(private readonly parts: JobRunParts) {
+    const { job, prepared, fleet, records, folder, logger, progress, lifeline } = parts;
+    const { config, opened, tokenizer } = prepared;
+    const onStep = progress.step.bind(progress);
+    const told = { job: job.id, config, tokenizer, folder, logger, onStep };
+    this.log = new JobLog({ ...told, ledger: this.#ledger, records });
+    this.#rewards = new RewardPool({
+      environment: opened.ref,
+      workersMax: config.reward.workers,
+      timeoutMs: config.reward.timeoutMs,
+      queueMax: REWARDS_QUEUED_MAX,
+    });
+    this.#fleet = new JobFleet(fleet, fleetOptions(job, prepared), records.all);
+    this.#sources = this.#wire();
+    this.#work = new GrpoJob({
+      prepared,
+      ...this.#sources,
+      ledger: this.#ledger,
+      onPhase: (text) => progress.phase(text),
+      onStep: (report) => this.log.step(report, this.#sources),
+      onHeldout: (step, reward) => this.log.heldout(step, reward),
+      alive: (work) => this.#lifeline.alive(work),
+    });
+    lifeline.onEnd(() => this.#lifeline.end(lifeline.reason ?? new Error('the run is over')));
+  }
+
+  get id(): string {
+    return this.parts.job.id;
+  }
+
+  get stepsDone(): number {
+    return this.#work.stepsDone;
+  }
+
+  /** The optimizer step that is being taken; 0 when none is. */
+  get stepUnderWay(): number {
+    return this.#sources.trainer.stepUnderWay;
+  }
+
+  get trainerLane(): number {
+    return this.#fleet.trainerLane;
+  }
+
+  /** Null while it goes on. */
+  get finishedMs(): number | null {
+    return this.#finishedMs;
+  }
+
+  /**
+   * Trains to the last step. Never rejects: resolves with what ended it before, or null.
+   *
+   * @param onTrained called when it wants nothing more of its lanes but its weights
+   */
+  async train(weights: Buckets, onTrained: () => void): Promise<Error | null> {
+    const { conductor, logger } = this.parts;
+    let failure = await outcome(this.#work.run(weights));
+    // What the end of the job makes fail is not why it ended.
+    failure = this.#lifeline.reason ?? failure;
+    this.#lifeline.end(failure ?? new Error('the job is over'));
+    onTrained();
+    this.#sources.conductor.close();
+    if (this.stepsDone > 0) {
+      const unsaved = await outcome(this.#saveModel());
+      if (unsaved !== null) logger.error(`no checkpoint: ${unsaved.message}`);
+      failure ??= unsaved;
+    }
+    this.#finishedMs = nowMs();
+    conductor.finished(this.id);
+    await this.#rewards.close();
+    return failure;
+  }
+
+  /** Frees the trainer, for the jobs that go on. What a broken lane had is free already. */
+  async leave(): Promise<void> {
+    await outcome(this.#sources.trainer.remove());
+  }
+
+  /** The run is over: what is awake has been so until now, and what no step has told of is written as it is. */
+  tellRest(): void {
+    this.#fleet.endAwake();
+    this.log.appendRollouts(this.#work.unreported);
+  }
+
+  summary(span: JobSpan): Summary {
+    return this.log.summary(this.stepsDone, this.#sources, span);
+  }
+
+  #wire(): JobSources {
+    const { job, prepared, fleet, conductor: everybody, records } = this.parts;
+    const { config } = prepared;
+    const own = this.#fleet;
+    const weights = new WeightsAccount(own.weightBytes, own.engineLanes.length);
+    const trainer = this.#makeTrainer();
+    const pace = new TokenPace();
+    const pool: RolloutPool = new RolloutPool({
+      send: (lane, sequences) => {
+        // What a lane is sent that is lost comes back with the rest of what it had.
+        own.add(lane, sequences).catch((error: unknown) => {
+          if (!(error instanceof LaneLost)) this.#lifeline.end(toError(error));
+        });
+      },
+      score: (rollout) => this.#score(rollout),
+      changed: () => conductor.update(),
+    });
+    const conductor: JobConductor = new JobConductor(jobSpec(job, prepared, own), {
+      scheduler: everybody.scheduler,
+      fleet: own,
+      pool,
+      pace,
+      trainer,
+      records: records.all,
+      weights,
+      hints: config.lanes.hints,
+      onFailed: (error) => this.#lifeline.end(error),
+    });
+    own.listener = {
+      onTokens: (lane, update) => {
+        pace.hear(lane, update);
+        pool.receive(lane, update);
+      },
+      furnish: (lane) => trainer.furnish(lane),
+    };
+    everybody.add(conductor);
+    return { fleet, pool, conductor, trainer, weights, cycles: () => everybody.cycles };
+  }
+
+  #makeTrainer(): DurableTrainer {
+    const { model, engine, config } = this.parts.prepared;
+    const { beta1, beta2, epsilon, weightDecay, gradNormMax, microBatchTokens } = config.optimizer;
+    return new DurableTrainer({
+      fleet: this.#fleet,
+      shape: {
+        config: model,
+        layout: this.#fleet.layout,
+        options: {
+          rowsMax: microBatchTokens,
+          contextTokensMax: engine.contextTokensMax,
+          adamw: { beta1, beta2, epsilon, weightDecay, gradNormMax },
+        },
+      },
+      hasReference: config.algorithm.klCoefficient > 0,
+      recover: config.lanes.recover,
+    });
+  }
+
+  /** Never rejects: a rollout that cannot even be read is a marked failure, and ends the job. */
+  async #score(rollout: Rollout): Promise<RewardResult> {
+    const { tokenizer } = this.parts.prepared;
+    const { task, promptTokenIds } = rollout.group;
+    const startedMs = nowMs();
+    try {
+      const result = await this.#rewards.score({
+        rolloutId: String(rollout.id),
+        task,
+        text: tokenizer.decode(rollout.generated.tokenIds, promptTokenIds),
+        finishReason: rollout.finishReason ?? 'abort',
+      });
+      // Those that the closing pool fails are no news.
+      if (this.#lifeline.reason === null) this.log.scored(rollout, result, startedMs);
+      return result;
+    } catch (error) {
+      this.#lifeline.end(toError(error));
+      return rewardFailure('threw', errorText(error));
+    }
+  }
+
+  async #saveModel(): Promise<void> {
+    const { prepared, folder } = this.parts;
+    const { config, model, layout } = prepared;
+    if (!config.output.checkpoint) return;
+    const weights = await this.#sources.trainer.weights();
+    await saveCheckpoint(join(folder.path, 'model'), model, layout, weights, config.model.path);
+  }
+}
+
+function fleetOptions(
+  { id, weight, trainerLane, lanes }: ScenarioJob,
+  { model, layout, engine }: Prepared,
+): ConstructorParameters<typeof JobFleet>[1] {
+  return { job: id, weight, trainerLane, engineLanes: lanes, config: model, layout, engine };
+}
+
+function jobSpec(
+  { id, weight, tokenLatencyMs }: ScenarioJob,
+  { config, model, engine }: Prepared,
+  { trainerLane, engineLanes, weightBytes }: JobFleet,
+): JobSpec {
+  const kvBytes = 2 * model.layers * engine.kvBlocks * kvBlockBytes(model);
+  return {
+    id,
+    trainerLane,
+    engineLanes,
+    slotsMax: config.engine.slots,
+    // New weights arrive beside those in use.
+    engineBytes: 2 * weightBytes + kvBytes,
+    // Weights, their gradient, and two moments.
+    trainerBytes: 4 * weightBytes,
+    version: 0,
+    weight,
+    stepRollouts: config.rollout.promptsPerStep * config.rollout.samplesPerPrompt,
+    tokenLatencyMs,
+  };
+}
+
+/** The error that ended the work, or null when it came to its end. */
+async function outcome(work: Promise<void>): Promise<Error | null> {
+  try {
+    await work;
+    return null;
+  } catch (error) {
+    return toError(error);
+  }
+}
