@@ -4,7 +4,6 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { run, type RunFlags } from '#src/cli/run.js';
 import { UserError } from '#src/lib/errors.js';
-import { onlyRunnableJob } from '#src/run/scenario-runnable.js';
 import { loadScenario } from '#src/run/scenario.js';
 
 let folder: string;
@@ -38,18 +37,6 @@ async function refused(toml: string, flags: RunFlags = {}): Promise<string> {
 
 const ONE = '[[job]]\nid = "a"\n';
 
-test.each([
-  [
-    `${ONE}[[job]]\nid = "b"`,
-    'FILE: has 2 jobs, which offbeat run cannot do yet: name a scenario with one [[job]]',
-  ],
-  [`lanes = 2\n${ONE}trainer_lane = 1`, 'FILE: keeps job a off some lanes, which'],
-  [`lanes = 2\n${ONE}lanes = [0]`, 'FILE: keeps job a off some lanes, which'],
-  [`${ONE}arrives_s = 3`, 'FILE: lets job a arrive late, which'],
-])('what the runner cannot do yet is refused in one line: %j', async (toml, expected) => {
-  expect(await refused(toml)).toContain(expected);
-});
-
 test('an option that the policy does not have is told before anything begins', async () => {
   expect(await refused(`[scheduler.options]\nx = 1\n${ONE}`)).toBe(
     'scheduler.options.x is 1: policy "priority" has no such option, remove it',
@@ -66,9 +53,9 @@ test('a mistake in the scenario is told first', async () => {
 
 test('a scenario of one plain job is a run', () => {
   const { scenario } = loadScenario({ file: write('one.toml', `${ONE}steps = 3`) });
-  const job = onlyRunnableJob(scenario, 'one.toml');
-  expect(job.config).toMatchObject({ steps: 3, scheduler: { policy: 'priority' } });
-  expect(onlyRunnableJob(loadScenario().scenario, 'configuration').id).toBe('main');
+  const [job] = scenario.jobs;
+  expect(job?.config).toMatchObject({ steps: 3, scheduler: { policy: 'priority' } });
+  expect(loadScenario().scenario.jobs.map(({ id }) => id)).toEqual(['main']);
 });
 
 test('--policy takes a name, or a file that is loaded before anything else', async () => {
