@@ -20,6 +20,8 @@ const REVIEW_MS_MAX = 3_600_000;
 export interface ConductorParts {
   readonly fleet: Fleet;
   readonly records: RunRecords;
+  /** What a lane may be filled with by plan; Infinity when nobody counts. */
+  readonly laneBytes: number;
   /** The policy broke an invariant; the run goes on under the plan before. */
   readonly onViolation: (text: string) => void;
   readonly onFailed: (error: Error) => void;
@@ -64,7 +66,7 @@ export class Conductor {
   /** A lane came up, for the first time or in place of one that was lost: engines may wake there. */
   laneReady(lane: number): void {
     if (at(this.scheduler.snapshot.lanes, lane).health === 'ready') return;
-    this.scheduler.dispatch({ kind: 'laneReady', lane, bytesCapacity: Infinity });
+    this.scheduler.dispatch({ kind: 'laneReady', lane, bytesCapacity: this.parts.laneBytes });
   }
 
   /** A lane is gone with all that was on it: its rollouts go on elsewhere. Returns how many there are. */

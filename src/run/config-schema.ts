@@ -134,6 +134,8 @@ export const runSchema = z.strictObject({
     count: wholeNumber(1, LANES_MAX).default(1),
     /** Only adapters whose name contains this text; "" takes the fastest. */
     adapter: text().default(''),
+    /** Device memory of one lane that engines and trainers may fill by plan, in MiB; 0 when nobody counts. */
+    memory_mib: wholeNumber(0, 2 ** 24).default(0),
     /**
      * Predicted µs of one slice at most. The default keeps 95 % of generation's throughput where a submission costs
      * 0.1 ms, as on a software adapter; a GPU does with much less: `offbeat bench preempt` shows with how much.

@@ -1,6 +1,5 @@
 import { join } from 'node:path';
 import type { Logger } from 'pino';
-import { kvBlockBytes } from '../kernels/kv-cache.js';
 import { LaneLost } from '../lanes/remote-lane.js';
 import { nowMs } from '../lib/clock.js';
 import { errorText, toError } from '../lib/errors.js';
@@ -21,6 +20,7 @@ import { JobConductor } from './job-conductor.js';
 import { JobFleet } from './job-fleet.js';
 import { JobLog, type JobSources, type JobSpan } from './job-log.js';
 import { TokenLedger } from './ledger.js';
+import { residentBytes } from './lane-memory.js';
 import { Lifeline } from './lifeline.js';
 import type { Prepared } from './prepare.js';
 import { type Rollout, RolloutPool } from './rollouts.js';
@@ -242,19 +242,18 @@ function fleetOptions(
 
 function jobSpec(
   { id, weight, tokenLatencyMs }: ScenarioJob,
-  { config, model, engine }: Prepared,
-  { trainerLane, engineLanes, weightBytes }: JobFleet,
+  prepared: Prepared,
+  { trainerLane, engineLanes }: JobFleet,
 ): JobSpec {
-  const kvBytes = 2 * model.layers * engine.kvBlocks * kvBlockBytes(model);
+  const { config } = prepared;
+  const bytes = residentBytes(prepared);
   return {
     id,
     trainerLane,
     engineLanes,
     slotsMax: config.engine.slots,
-    // New weights arrive beside those in use.
-    engineBytes: 2 * weightBytes + kvBytes,
-    // Weights, their gradient, and two moments.
-    trainerBytes: 4 * weightBytes,
+    engineBytes: bytes.engine,
+    trainerBytes: bytes.trainer,
     version: 0,
     weight,
     stepRollouts: config.rollout.promptsPerStep * config.rollout.samplesPerPrompt,

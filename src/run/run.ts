@@ -17,6 +17,7 @@ import { formatConfig } from './config.js';
 import type { Fleet } from './fleet.js';
 import type { Inbox } from './inbox.js';
 import { JobRun } from './job-run.js';
+import { laneCapacityBytes } from './lane-memory.js';
 import { LaneNews } from './lane-news.js';
 import { Interrupted, type Lifeline } from './lifeline.js';
 import type { Prepared } from './prepare.js';
@@ -83,6 +84,7 @@ export class Run {
     this.#conductor = new Conductor(policy, {
       fleet,
       records: records.all,
+      laneBytes: laneCapacityBytes(scenario.lanes),
       onViolation: (text) => logger.warn(text),
       onFailed: (error) => lifeline.end(error),
     });

@@ -12,6 +12,7 @@ import type { NamedPolicy } from './conductor.js';
 import { formatConfig, type RunConfig } from './config.js';
 import { Fleet } from './fleet.js';
 import { Inbox } from './inbox.js';
+import { checkLaneMemory } from './lane-memory.js';
 import { Interrupted, Lifeline } from './lifeline.js';
 import { prepareRun } from './prepare.js';
 import { type PreparedJob, Run, type ScenarioOutcome } from './run.js';
@@ -59,6 +60,7 @@ export async function runScenario(scenario: Scenario, options: RunOptions): Prom
     const { weights, ...prepared } = await prepareRun(job.config);
     jobs.push({ job, prepared, weights });
   }
+  checkLaneMemory(scenario.lanes, jobs);
   const progress = createProgress(process.stderr);
   const lifeline = new Lifeline();
   const interrupt = (): void => {

@@ -51,6 +51,12 @@ test('a mistake in the scenario is told first', async () => {
   );
 });
 
+test('jobs that do not fit on their lanes are refused before a device is opened', async () => {
+  expect(await refused(`lanes.memory_mib = 4\n${ONE}`)).toBe(
+    'lanes.memory_mib is 4, the trainers on lane 0 and the largest engine there take 8: raise it, or spread the jobs over more lanes',
+  );
+});
+
 test('a scenario of one plain job is a run', () => {
   const { scenario } = loadScenario({ file: write('one.toml', `${ONE}steps = 3`) });
   const [job] = scenario.jobs;

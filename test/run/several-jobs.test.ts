@@ -110,6 +110,20 @@ describe('a job never knows that others exist', () => {
     expectAllSame((await go(withLanes(scenarioOf(ids), 2))).folder, 'two lanes');
   });
 
+  test('and where their engines do not fit side by side', async () => {
+    const scenario = scenarioOf(ids);
+    const tight = { ...scenario, lanes: { ...scenario.lanes, memoryMib: 7 } };
+    const { folder, outcome } = await go(tight, {
+      policy: { name: 'gapRatio', plan: policyNamed('gapRatio') },
+    });
+    const awake = outcome.records.awake.items.toSorted((a, b) => a.fromMs - b.fromMs);
+    expect(new Set(awake.map(({ job }) => job)).size).toBe(ids.length);
+    awake.forEach(({ fromMs }, i) => {
+      if (i > 0) expect(fromMs).toBeGreaterThanOrEqual(awake[i - 1]?.toMs ?? NaN);
+    });
+    expectAllSame(folder, 'tight');
+  });
+
   test('and when the lane that all of them are on is lost', async () => {
     const lost = await go(scenarioOf(ids), {
       faults: (_, epoch) => (epoch === 0 ? [{ at: 'afterSubmit', after: 160, do: 'destroyDevice' }] : []),
