@@ -116,8 +116,12 @@ describe('a job never knows that others exist', () => {
     const { folder, outcome } = await go(tight, {
       policy: { name: 'gapRatio', plan: policyNamed('gapRatio') },
     });
-    const awake = outcome.records.awake.items.toSorted((a, b) => a.fromMs - b.fromMs);
-    expect(new Set(awake.map(({ job }) => job)).size).toBe(ids.length);
+    // The first that is done leaves room for two of the others.
+    const roomyMs = Math.min(...outcome.jobs.map(({ finishedMs }) => finishedMs));
+    const awake = outcome.records.awake.items
+      .filter(({ fromMs }) => fromMs < roomyMs)
+      .toSorted((a, b) => a.fromMs - b.fromMs);
+    expect(new Set(awake.map(({ job }) => job)).size).toBeGreaterThan(1);
     awake.forEach(({ fromMs }, i) => {
       if (i > 0) expect(fromMs).toBeGreaterThanOrEqual(awake[i - 1]?.toMs ?? NaN);
     });
