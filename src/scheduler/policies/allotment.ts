@@ -22,6 +22,11 @@ export class Allotment {
     return job.engineBytes <= (this.#bytes[lane] ?? -1);
   }
 
+  /** Bytes on a lane that nothing is allotted yet; negative where none can be. */
+  bytesLeft(lane: LaneId): number {
+    return this.#bytes[lane] ?? -1;
+  }
+
   /** Allots slots, at least one; asked once for a job and lane on which it fits. */
   give(job: JobState, lane: LaneId, slots: number): void {
     assert(this.fits(job, lane), `${job.id} does not fit on lane ${lane}`);
@@ -50,7 +55,7 @@ export class Allotment {
 }
 
 /** By lane: bytes that trainers, stages and promises leave to engines; -1 where the lane is out of use. */
-export function engineRoom(draft: Draft): Float64Array<ArrayBuffer> {
+function engineRoom(draft: Draft): Float64Array<ArrayBuffer> {
   const { lanes, jobs } = draft.snapshot;
   const room = Float64Array.from(lanes, (lane) => draft.bytesFree(lane.id));
   for (const job of jobs.values()) {
@@ -83,7 +88,7 @@ export function reach(allotment: Allotment, isOut: (job: JobState) => boolean = 
     }
   }
   for (const job of jobs) for (const lane of allotment.lanes(job)) wakeFor(allotment, job, lane);
-  for (const job of jobs) if (!isOut(job)) resideAtHome(draft, job);
+  for (const job of jobs) if (!isOut(job)) resideAtHome(allotment, job);
 }
 
 function adjust(allotment: Allotment, resident: Resident): void {
@@ -122,9 +127,12 @@ function wakeFor(allotment: Allotment, job: JobState, lane: LaneId): void {
   draft.setAside(lane, job.engineBytes);
 }
 
-function resideAtHome(draft: Draft, job: JobState): void {
+function resideAtHome(allotment: Allotment, job: JobState): void {
+  const { draft } = allotment;
   const home = job.trainerLane;
   if (home === null || job.demand.rollouts > 0 || job.engines.length > 0) return;
+  // Some policy allots lanes to those who want nothing, too.
+  if (allotment.total(job) > 0) return;
   if (!canWake(draft, job, home) || draft.bytesFree(home) < job.engineBytes) return;
   draft.wake(job, home, "its trainer's lane");
 }
