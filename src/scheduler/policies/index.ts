@@ -2,6 +2,7 @@ import type { z } from 'zod';
 import { UserError } from '../../lib/errors.js';
 import { shown } from '../../model/files.js';
 import type { Policy, PolicyDefinition } from '../plan.js';
+import { dominantShare } from './dominant-share.js';
 import { fifo } from './fifo.js';
 import { gapRatio } from './gap-ratio.js';
 import { priority } from './priority.js';
@@ -22,6 +23,7 @@ export const POLICIES: ReadonlyMap<string, PolicyDefinition> = new Map([
   entry(gapRatio),
   entry(tokenWeighted),
   entry(shortestFirst),
+  entry(dominantShare),
   entry(sloGuard),
 ]);
 
