@@ -3,6 +3,9 @@ import type { Demand, JobId, LaneId } from '../scheduler/state.js';
 import { Timer, type SimClock } from './clock.js';
 import type { LatencyHistogram } from './latency.js';
 
+/** Between two reports of an engine that somebody waits for, in ms, while it samples. */
+const LATENCY_REPORT_MS = 100;
+
 export interface DeskOptions {
   /** What happens within so long of the first of it is told to the scheduler together, and planned for once. */
   readonly coalesceMs: number;
@@ -25,6 +28,8 @@ export interface Reporting {
   readonly isOpen: boolean;
   readonly running: number;
   readonly version: number;
+  /** At this very moment: it has something to do, and its lane's time to do it. */
+  readonly isSampling: boolean;
   /** Sampled so far. */
   readonly tokens: number;
   /** Times between tokens since it told last; null where nobody waits for them. */
@@ -70,6 +75,13 @@ export class Desk {
     this.#wish(Math.max(this.clock.nowMs + this.options.coalesceMs, this.#dueMs(engine)));
   }
 
+  /** An engine that somebody waits for samples from now on, whether anything else changes or not. */
+  watch(engine: Reporting): void {
+    if (engine.latency === null) return;
+    this.#engines.add(engine);
+    this.#wish(Math.max(this.clock.nowMs + this.options.coalesceMs, this.#dueMs(engine)));
+  }
+
   /** Engines that were still waking by the scheduler's books are told of next time. */
   settled(): void {
     this.hasTold = false;
@@ -78,9 +90,11 @@ export class Desk {
     if (earliestMs < Infinity) this.#wish(Math.max(this.clock.nowMs + this.options.coalesceMs, earliestMs));
   }
 
-  #dueMs({ told, running, version }: Reporting): number {
+  #dueMs({ told, running, version, latency }: Reporting): number {
     const isUrgent = (told.running === 0) !== (running === 0) || told.version !== version;
-    return isUrgent ? 0 : told.atMs + this.options.progressMs;
+    if (isUrgent) return 0;
+    const isOnlyTime = latency !== null && told.running === running;
+    return told.atMs + (isOnlyTime ? LATENCY_REPORT_MS : this.options.progressMs);
   }
 
   #wish(timeMs: number): void {
@@ -116,7 +130,7 @@ export class Desk {
     if (latency !== null) engine.commit();
     const tokens = Math.max(0, engine.tokens - told.tokens);
     const tokenLatencyMs = latency?.quantile(0.99) ?? null;
-    latency?.clear();
+    if (tokenLatencyMs !== null) latency?.clear();
     scheduler.dispatch({
       kind: 'progress',
       job,
@@ -130,5 +144,6 @@ export class Desk {
     told.version = version;
     told.atMs = this.clock.nowMs;
     told.tokens += tokens;
+    if (engine.isSampling) this.watch(engine);
   }
 }

@@ -110,6 +110,10 @@ export class SimEngine implements KvHome, Reporting {
     return this.#active + this.#held.length;
   }
 
+  get isSampling(): boolean {
+    return this.#rate > 0;
+  }
+
   /** New sequences it can take now. */
   get room(): number {
     return this.pulling > 0 ? 0 : Math.max(0, this.slots - this.running);
@@ -172,7 +176,7 @@ export class SimEngine implements KvHome, Reporting {
 
   /** What its share of the lane's time comes to now; 0 stops it. */
   setShare(share: number): void {
-    const { clock, costs, records } = this.lane.world;
+    const { clock, costs, records, desk } = this.lane.world;
     this.#advance();
     if (this.#prefill === null && this.#prefilling.length > 0) this.#prefill = this.#nextPrefill();
     const { computeScale } = this.owner.spec;
@@ -180,7 +184,10 @@ export class SimEngine implements KvHome, Reporting {
     const before = this.#rate;
     this.#share = share;
     this.#rate = this.isActive ? (share * this.lane.speed) / aloneMs : 0;
-    if (before === 0 && this.#rate > 0) this.#busySinceMs = clock.nowMs;
+    if (before === 0 && this.#rate > 0) {
+      this.#busySinceMs = clock.nowMs;
+      desk.watch(this);
+    }
     if (before > 0 && this.#rate === 0) {
       records.span(this.lane.id, this.owner.spec.id, 'generation', this.#busySinceMs, clock.nowMs);
     }
@@ -232,6 +239,7 @@ export class SimEngine implements KvHome, Reporting {
 
   #decode(sequence: SimSequence, startStep: number): void {
     sequence.firstVersion ??= this.version;
+    this.#timeGap(sequence);
     sequence.startStep = startStep;
     sequence.finishStep = startStep + sequence.turnLeft;
     this.#startSum += startStep;
@@ -270,6 +278,7 @@ export class SimEngine implements KvHome, Reporting {
       return;
     }
     this.#commit(sequence);
+    if (sequence.turnTokens > 0 && sequence.turnLeft > 0) sequence.stoppedMs = this.lane.world.clock.nowMs;
     this.#decoding.remove(sequence);
     this.#startSum = this.#decoding.size === 0 ? 0 : this.#startSum - sequence.startStep;
   }
@@ -313,6 +322,17 @@ export class SimEngine implements KvHome, Reporting {
     if (this.latency !== null) this.#addLatency(this.latency, ms, lateMs, rows, steps, late);
     this.#pausedMs = 0;
   }
+
+  /** Without a slot, here or anywhere, its next token is late by that long. */
+  #timeGap(sequence: SimSequence): void {
+    if (sequence.stoppedMs === null) return;
+    const ms = this.lane.world.clock.nowMs - sequence.stoppedMs;
+    sequence.stoppedMs = null;
+    if (ms <= 0) return;
+    this.owner.latency.add(ms, 1);
+    this.latency?.add(ms, 1);
+  }
+
   #addLatency(
     histogram: LatencyHistogram,
     ms: number,

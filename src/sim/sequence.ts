@@ -32,6 +32,8 @@ export class SimSequence implements HeapItem {
   /** While it decodes, on its engine's count of steps: when it had `turnTokens`, and when its turn ends. */
   startStep = 0;
   finishStep = 0;
+  /** When it lost its slot in the middle of a turn; null while it has one, or none of its turn's tokens. */
+  stoppedMs: number | null = null;
   readonly #turns: readonly Turn[];
   #turn = 0;
   #contextTokens: number;

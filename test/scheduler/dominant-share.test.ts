@@ -7,7 +7,7 @@ import { atRest, decided, expectSoundOverRandomWorlds, later, made } from './pol
 import { added, after, asks, awake, jobSpec, lanesUp, lines, settled, wants } from './world.js';
 
 /** A block of 1,000 tokens that unlocks over its second; a claim wants at most 100 of it. */
-const WINDOW = { window_ms: 1_000, tokens_per_window: 1_000, claim_share_max: 0.1 };
+const WINDOW = { unlock: 'time', window_ms: 1_000, tokens_per_window: 1_000, claim_share_max: 0.1 };
 const policy = made(dominantShare, WINDOW);
 
 const linesOf = (snapshot: Snapshot, by: Policy = policy): string[] => lines(decided(snapshot, by).plan);
@@ -96,7 +96,7 @@ describe('dominant share', () => {
   it('gives back what a job does not want any more', () => {
     const running = sampled(atRest(later(oneLane(['a']), 100), policy), 'a', 30);
     const done = decided(after(running, wants('a', 0)), policy);
-    expect(lines(done.plan)).toEqual(['resize a on 0 to 0']);
+    expect(lines(done.plan)).toEqual(['sleep a on 0']);
     expect(ledgerOf(done.next).dpf.blocks['0']).toMatchObject({ allocated: 0, consumed: 30, unlocked: 100 });
     expect(done.plan.reviewAtMs).toBeUndefined();
   });

@@ -1,5 +1,11 @@
 import { describe, expect, it } from 'vitest';
-import { dividedByWeight, slotsAllowed, stepGuard } from '#src/scheduler/policies/slo-guard-level.js';
+import {
+  dividedByWeight,
+  openGuard,
+  slotsAllowed,
+  stepGuard,
+  type Guard,
+} from '#src/scheduler/policies/slo-guard-level.js';
 import { sloGuard } from '#src/scheduler/policies/slo-guard.js';
 import type { Snapshot } from '#src/scheduler/state.js';
 import { atRest, decided, expectSoundOverRandomWorlds, later, made } from './policy-worlds.js';
@@ -38,21 +44,56 @@ function stepped(snapshot: Snapshot, latencyMs: number): Snapshot {
 }
 
 describe('the level', () => {
-  const OPTIONS = { interval_ms: 500, increase: 1, decrease: 0.5, headroom: 0.8, slots_start: 1 };
-  const guard = { level: 4, steppedMs: 0, steps: 0 };
-  const step = (pressure: number, nowMs = 500): number =>
-    stepGuard(guard, { pressure, slotsMax: 4.5, nowMs }, OPTIONS).level;
+  const OPTIONS = {
+    interval_ms: 500,
+    increase: 1,
+    decrease: 0.5,
+    headroom: 0.8,
+    slots_start: 1,
+    probe_ms: 10_000,
+  };
+  const guard: Guard = { ...openGuard(OPTIONS, 0), level: 4 };
+  const at = (from: Guard, pressure: number, nowMs: number): Guard =>
+    stepGuard(from, { pressure, slotsMax: 4.5, nowMs }, OPTIONS);
+  const step = (pressure: number, nowMs = 500): number => at(guard, pressure, nowMs).level;
 
   it('grows by steps, is cut by a share, and stays in between', () => {
     expect([step(0.8), step(0.9), step(1), step(1.1)]).toEqual([4.5, 4, 4, 2]);
   });
 
-  it('steps at most once per interval', () => {
-    expect([step(2, 499), step(0, 499)]).toEqual([4, 4]);
+  it('grows at most once per interval, and is cut at once', () => {
+    expect([step(0, 499), step(2, 1)]).toEqual([4, 2]);
+  });
+
+  it('is cut once for every time the limit is passed', () => {
+    const cut = at(guard, 2, 100);
+    expect(at(cut, 2, 5_000)).toBe(cut);
+    expect(at(at(cut, 1, 5_100), 2, 5_200).level).toBe(1);
   });
 
   it('allows whole slots, and none over the limit', () => {
-    expect([slotsAllowed({ ...guard, level: 2.9 }, 1), slotsAllowed(guard, 1.01)]).toEqual([2, 0]);
+    expect(slotsAllowed({ ...guard, level: 2.9 })).toBe(2);
+    expect(slotsAllowed(at(guard, 1.01, 1))).toBe(0);
+  });
+
+  it('leaves alone what was too much, twice as long after every failure, and forgets it once it holds', () => {
+    let state: Guard = { ...guard, level: 1 };
+    const failedMs: number[] = [];
+    for (let nowMs = 0; nowMs <= 80_000; nowMs += 250) {
+      const isTooMuch = slotsAllowed(state) >= 3;
+      if (isTooMuch) failedMs.push(nowMs);
+      state = at(state, isTooMuch ? 1.2 : 0.5, nowMs);
+    }
+    expect(failedMs.map((ms, index) => Math.round((ms - (failedMs[index - 1] ?? 0)) / 1000))).toEqual([
+      1, 10, 20, 40,
+    ]);
+    for (let nowMs = 80_000; nowMs <= 200_000; nowMs += 250) state = at(state, 0.5, nowMs);
+    expect(state).toMatchObject({ level: 4.5, tooMany: null, failures: 0 });
+  });
+
+  it('does not take the blame for what happens without any background', () => {
+    const none = { ...guard, level: 0.5 };
+    expect(at(none, 3, 100)).toEqual({ ...none, isOver: true });
   });
 
   it('is divided by weight, and in turns where it is too small for all', () => {
@@ -114,10 +155,24 @@ describe('the SLO guard', () => {
   it('takes a foreground that runs nothing as slack: its last word is about the past', () => {
     const busy = stepped(together(), LIMIT_MS * 3);
     expect(slotsOf(busy, 'back')).toBe(0);
-    const silent = told(later(busy, 1), LIMIT_MS * 3, 0);
-    let snapshot = decided(silent, policy).next;
-    for (let step = 0; step < 3; step++) snapshot = decided(later(snapshot, 500), policy).next;
-    expect(slotsOf(snapshot, 'back')).toBe(3);
+    let snapshot = told(later(busy, 1), LIMIT_MS * 3, 0);
+    for (let step = 0; step < 30; step++) snapshot = decided(later(snapshot, 500), policy).next;
+    expect(slotsOf(snapshot, 'back')).toBeGreaterThan(0);
+  });
+
+  it('leaves the whole lane to the background while the foreground wants nothing, and not a moment longer', () => {
+    const busy = stepped(together(), LIMIT_MS * 3);
+    const quiet = decided(after(told(later(busy, 1), LIMIT_MS * 3, 0), wants('front', 0)), policy).next;
+    expect(slotsOf(quiet, 'back')).toBe(8);
+    expect(linesOf(after(later(quiet, 1), wants('front', 1)))).toEqual(['resize back on 0 to 0']);
+  });
+
+  it('gives a background without work no slots beside a foreground until it has some', () => {
+    const home = { ...BACK, trainerLane: 0 };
+    const busy = after(lanesUp(1), added(home), added(FRONT), wants('back', 40), wants('front', 2));
+    const idle = decided(after(atRest(busy, policy), wants('back', 0)), policy).next;
+    expect(slotsOf(idle, 'back')).toBe(0);
+    expect(linesOf(after(idle, wants('back', 3)))).toEqual(['resize back on 0 to 1']);
   });
 
   it('leaves lanes without foreground to the background, and guards only where both are', () => {

@@ -1,6 +1,7 @@
 import { z } from 'zod';
-import { at } from '../../lib/assert.js';
+import { assert, at } from '../../lib/assert.js';
 import { engineOn, isUsable, type JobId, type JobState, type LaneId, type Snapshot } from '../state.js';
+import { remembered } from './options.js';
 import { Dpf, NO_BLOCKS, type Claim, type DpfState } from './dpf.js';
 
 export interface LedgerOptions {
@@ -16,11 +17,20 @@ export interface LedgerMemory {
   /** Number of the window the blocks belong to. */
   readonly window: number;
   readonly dpf: DpfState;
-  /** By job with a granted claim: the tokens it had sampled when it was granted. */
-  readonly since: Readonly<Record<JobId, number>>;
+  /** By job with a granted claim. */
+  readonly grants: Readonly<Record<JobId, Grant>>;
 }
 
-export const NO_LEDGER: LedgerMemory = { window: -1, dpf: NO_BLOCKS, since: {} };
+/** What is often asked about a granted claim. */
+interface Grant {
+  /** The tokens its job had sampled when it was granted. */
+  readonly since: number;
+  /** Its tokens on all lanes together. */
+  readonly tokens: number;
+  readonly lanes: readonly LaneId[];
+}
+
+const NO_LEDGER: LedgerMemory = { window: -1, dpf: NO_BLOCKS, grants: {} };
 
 const blockSchema = z.object({
   capacity: z.number(),
@@ -38,37 +48,57 @@ export const ledgerSchema: z.ZodType<LedgerMemory> = z.object({
     waiting: z.array(claimSchema),
     granted: z.array(claimSchema),
   }),
-  since: z.record(z.string(), z.number()),
+  grants: z.record(
+    z.string(),
+    z.object({ since: z.number(), tokens: z.number(), lanes: z.array(z.number()) }),
+  ),
 });
+
+/** Memories made here: their shape need not be looked at again, which takes longer than a plan. */
+const sound = new WeakMap<object, LedgerMemory>();
+
+/** What the policy left in its last plan; nothing where another has planned before. */
+export function recalled(memory: unknown): LedgerMemory {
+  const known = typeof memory === 'object' && memory !== null ? sound.get(memory) : undefined;
+  return known ?? remembered(ledgerSchema, memory) ?? NO_LEDGER;
+}
 
 /** The token accounts of one window, brought up to the snapshot's time by `update`. */
 export class Ledger {
   readonly #window: number;
   readonly #dpf: Dpf;
-  readonly #since: Map<JobId, number>;
+  readonly #grants: Map<JobId, Grant>;
   /** Jobs whose claims ended with the window before, in the order in which they may claim again. */
   readonly #carriedOver: readonly JobId[];
+  /** By lane: what waiting claims want of it. */
+  readonly #wanted: Float64Array<ArrayBuffer>;
 
   constructor(
     memory: LedgerMemory,
     private readonly snapshot: Snapshot,
     private readonly options: LedgerOptions,
+    /** Whether a job's engine has room on a lane at all. */
+    private readonly fits: (job: JobState, lane: LaneId) => boolean,
   ) {
     this.#window = Math.floor(snapshot.timeMs / options.window_ms);
     const isSame = memory.window === this.#window;
     this.#dpf = new Dpf(isSame ? memory.dpf : NO_BLOCKS);
-    this.#since = new Map(isSame ? Object.entries(memory.since) : []);
+    this.#grants = new Map(isSame ? Object.entries(memory.grants) : []);
     this.#carriedOver = isSame ? [] : this.#inTurn(memory);
+    this.#wanted = new Float64Array(snapshot.lanes.length);
   }
 
   get memory(): LedgerMemory {
-    const since = Object.fromEntries([...this.#since].filter(([id]) => this.#dpf.granted.has(id)));
-    return { window: this.#window, dpf: this.#dpf.state, since };
+    const grants = Object.fromEntries(this.#grants);
+    const memory = { window: this.#window, dpf: this.#dpf.state, grants };
+    sound.set(memory, memory);
+    return memory;
   }
 
   /** Ends claims that are used up or in vain, takes new ones, unlocks and allocates. */
   update(): void {
     this.#endClaims();
+    for (const claim of this.#dpf.waiting) this.#want(claim);
     const { options, snapshot } = this;
     for (const id of [...this.#carriedOver, ...snapshot.jobs.keys()]) {
       const job = snapshot.jobs.get(id);
@@ -76,16 +106,15 @@ export class Ledger {
     }
     if (options.unlock === 'arrivals') this.#dpf.unlockByArrivals(options.fair_shares);
     else this.#dpf.unlockByTime((snapshot.timeMs - this.#startMs()) / options.window_ms);
-    for (const { id } of this.#dpf.allocate()) this.#since.set(id, this.#tokensDone(id));
+    for (const claim of this.#dpf.allocate()) {
+      const lanes = lanesOf(claim);
+      this.#grants.set(claim.id, { since: this.#tokensDone(claim.id), tokens: totalOf(claim), lanes });
+    }
   }
 
-  /** Oldest grant first. */
-  grantedJobs(): Iterable<JobId> {
-    return this.#dpf.granted.keys();
-  }
-
-  isGranted(job: JobId, lane: LaneId): boolean {
-    return this.#dpf.granted.get(job)?.demand[String(lane)] !== undefined;
+  /** Jobs with a grant, oldest first, and the lanes that it is for. */
+  *granted(): Iterable<readonly [JobId, readonly LaneId[]]> {
+    for (const id of this.#dpf.granted.keys()) yield [id, this.#grant(id).lanes];
   }
 
   /** When time alone changes something: a waiting claim fits, or a window ends that anybody uses. Null: never. */
@@ -103,32 +132,41 @@ export class Ledger {
     return this.#window * this.options.window_ms;
   }
 
+  #grant(id: JobId): Grant {
+    const grant = this.#grants.get(id);
+    assert(grant !== undefined, `${id} was granted nothing`);
+    return grant;
+  }
+
   /** Those who still waited first, then those who got least of what they were granted. */
   #inTurn(memory: LedgerMemory): JobId[] {
-    const used = (claim: Claim): number =>
-      (this.#tokensDone(claim.id) - (memory.since[claim.id] ?? 0)) / totalOf(claim);
+    const used = ({ id }: Claim): number => {
+      const grant = memory.grants[id];
+      return grant === undefined ? 0 : (this.#tokensDone(id) - grant.since) / grant.tokens;
+    };
     const granted = [...memory.dpf.granted].sort((a, b) => used(a) - used(b));
     return [...memory.dpf.waiting, ...granted].map((claim) => claim.id);
   }
 
   #endClaims(): void {
     for (const claim of [...this.#dpf.waiting]) {
-      if (this.#isInVain(claim, 'runnable')) this.#dpf.withdraw(claim.id);
+      if (this.#isInVain(claim.id, lanesOf(claim), 'runnable')) this.#dpf.withdraw(claim.id);
     }
-    for (const claim of [...this.#dpf.granted.values()]) {
-      const used = this.#tokensDone(claim.id) - (this.#since.get(claim.id) ?? 0);
-      const total = totalOf(claim);
-      if (used < total && !this.#isInVain(claim, 'rollouts')) continue;
+    for (const { id, demand } of [...this.#dpf.granted.values()]) {
+      const { since, tokens, lanes } = this.#grant(id);
+      const used = this.#tokensDone(id) - since;
+      if (used < tokens && !this.#isInVain(id, lanes, 'rollouts')) continue;
       // A job's tokens are counted over all its lanes.
-      this.#dpf.settle(claim.id, (block) => (used * (claim.demand[block] ?? 0)) / total);
+      this.#dpf.settle(id, (block) => (used * (demand[block] ?? 0)) / tokens);
+      this.#grants.delete(id);
     }
   }
 
   /** True when the job has gone or wants nothing any more, or a lane of the claim is out of use. */
-  #isInVain(claim: Claim, wish: 'runnable' | 'rollouts'): boolean {
-    const job = this.snapshot.jobs.get(claim.id);
+  #isInVain(id: JobId, lanes: readonly LaneId[], wish: 'runnable' | 'rollouts'): boolean {
+    const job = this.snapshot.jobs.get(id);
     if (job === undefined || job.finished || job.demand[wish] === 0) return true;
-    return Object.keys(claim.demand).some((lane) => !isUsable(at(this.snapshot.lanes, Number(lane))));
+    return lanes.some((lane) => !isUsable(at(this.snapshot.lanes, lane)));
   }
 
   #hasClaim(id: JobId): boolean {
@@ -138,7 +176,7 @@ export class Ledger {
   #claim(job: JobState): void {
     if (job.finished || job.demand.runnable === 0) return;
     const { tokens_per_window: capacity, unlock, fair_shares, claim_share_max } = this.options;
-    const usable = job.engineLanes.filter((lane) => isUsable(at(this.snapshot.lanes, lane)));
+    const usable = job.engineLanes.filter((lane) => this.fits(job, lane));
     const lanes = lanesToClaim(job, usable, (lane) => this.#budgetLeft(lane));
     if (lanes.length === 0) return;
     const most = capacity * (unlock === 'arrivals' ? 1 / fair_shares : claim_share_max);
@@ -146,21 +184,35 @@ export class Ledger {
     for (const lane of lanes) {
       if (!this.#dpf.blocks.has(String(lane))) this.#dpf.addBlock(String(lane), capacity);
     }
-    this.#dpf.arrive({
+    const claim = {
       id: job.id,
       demand: Object.fromEntries(lanes.map((lane) => [String(lane), amount])),
-    });
+    };
+    this.#dpf.arrive(claim);
+    this.#want(claim);
+  }
+
+  #want(claim: Claim): void {
+    for (const [block, amount] of Object.entries(claim.demand)) {
+      const lane = Number(block);
+      this.#wanted[lane] = at(this.#wanted, lane) + amount;
+    }
   }
 
   #budgetLeft(lane: LaneId): number {
+    const wanted = at(this.#wanted, lane);
     const block = this.#dpf.blocks.get(String(lane));
-    if (block === undefined) return this.options.tokens_per_window;
-    return block.capacity - block.allocated - block.consumed;
+    if (block === undefined) return this.options.tokens_per_window - wanted;
+    return block.capacity - block.allocated - block.consumed - wanted;
   }
 
   #tokensDone(id: JobId): number {
     return this.snapshot.jobs.get(id)?.tokensDone ?? 0;
   }
+}
+
+function lanesOf(claim: Claim): LaneId[] {
+  return Object.keys(claim.demand).map(Number);
 }
 
 function totalOf(claim: Claim): number {
@@ -169,7 +221,7 @@ function totalOf(claim: Claim): number {
 
 /**
  * The lanes a job claims: as many as its runnable sequences need, first those that hold some of them, then those with
- * an engine awake, then those with most budget left. Ascending.
+ * an engine awake, then its trainer's, then those with most budget left. Ascending.
  */
 export function lanesToClaim(
   job: JobState,
@@ -180,10 +232,12 @@ export function lanesToClaim(
   if (count >= usable.length) return [...usable];
   const ranked = usable.map((lane) => {
     const engine = engineOn(job, lane);
-    const isHere = engine === undefined ? 0 : 1;
-    return { lane, running: engine?.running ?? 0, isHere, left: budgetLeft(lane) };
+    const nearness = engine !== undefined ? 2 : lane === job.trainerLane ? 1 : 0;
+    return { lane, running: engine?.running ?? 0, nearness, left: budgetLeft(lane) };
   });
-  ranked.sort((a, b) => b.running - a.running || b.isHere - a.isHere || b.left - a.left || a.lane - b.lane);
+  ranked.sort(
+    (a, b) => b.running - a.running || b.nearness - a.nearness || b.left - a.left || a.lane - b.lane,
+  );
   return ranked
     .slice(0, count)
     .map(({ lane }) => lane)

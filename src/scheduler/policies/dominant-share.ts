@@ -1,9 +1,9 @@
 import { z } from 'zod';
-import { Draft, type Resident } from '../draft.js';
+import { Draft } from '../draft.js';
 import type { PolicyDefinition } from '../plan.js';
-import type { Snapshot } from '../state.js';
-import { Ledger, ledgerSchema, NO_LEDGER } from './dominant-share-ledger.js';
-import { retire, setSlots, sleepingLanes, wakeWhenRoom } from './engine-orders.js';
+import { Allotment, reach } from './allotment.js';
+import { Ledger, recalled } from './dominant-share-ledger.js';
+import { setSlots } from './engine-orders.js';
 import { byTier, placeStages } from './stage-placement.js';
 
 const POSITIVE = 'must be a whole number above 0';
@@ -13,8 +13,8 @@ const optionsSchema = z.strictObject({
   window_ms: z.int(POSITIVE).min(1, POSITIVE).default(5_000),
   /** Budget of a block: tokens that may be sampled on one lane in one window. */
   tokens_per_window: z.int(POSITIVE).min(1, POSITIVE).default(20_000),
-  /** How a block is unlocked: evenly over its window (DPF-T), or a part with every claim on it (DPF-N). */
-  unlock: z.enum(['time', 'arrivals'], 'must be time or arrivals').default('time'),
+  /** How a block is unlocked: a part with every claim on it (DPF-N), or evenly over its window (DPF-T). */
+  unlock: z.enum(['arrivals', 'time'], 'must be arrivals or time').default('arrivals'),
   /** DPF-N's N: into how many fair shares a block is cut. */
   fair_shares: z.int(POSITIVE).min(1, POSITIVE).default(8),
   /** Under `time`, the most one claim may want of a block, as a share of it. */
@@ -27,13 +27,16 @@ type Options = z.infer<typeof optionsSchema>;
  * Token quotas by DPF (Luo et al., "Privacy budget scheduling", OSDI 2021): see `dpf.ts` for the allocator. A block is
  * a lane in a window of time, its budget tokens to be sampled there. A job with sequences to run claims tokens on as
  * many lanes as its sequences need slots, all or nothing; while its claim stands its engines there are awake with
- * all their slots, without one they are held, and sleep only where others need the memory.
+ * all their slots, without one they are held, and sleep only where others need the memory or where its sequences
+ * have slots elsewhere.
  *
  * From the paper: blocks, unlocking, the order by dominant share. Ours: what a block and a claim are (the paper's
- * are privacy budgets of data); a job has one claim at a time, of at most a twentieth of a block (a fair share
- * under DPF-N, which the paper promises at once); a claim ends when as many tokens have been sampled, and what was sampled
- * beyond it is taken from what is free; what is not used by the end of its window expires. Where memory holds one
- * engine of two, the older grant has it.
+ * are privacy budgets of data); a job has one claim at a time, of at most a fair share (a twentieth of a block under
+ * DPF-T), which under DPF-N the paper promises at once; a claim ends when as many tokens have been sampled, and what
+ * was sampled beyond it is taken from what is free; what is not used by the end of its window expires. Where memory
+ * holds one engine of two, the older grant has it.
+ *
+ * A quota leaves a lane idle when its budget is spent: this policy does not conserve work, by its very definition.
  */
 export const dominantShare: PolicyDefinition<Options> = {
   name: 'dominantShare',
@@ -44,42 +47,34 @@ export const dominantShare: PolicyDefinition<Options> = {
   options: optionsSchema,
   create: (options) => (snapshot) => {
     const draft = new Draft(snapshot);
-    retire(draft);
     placeStages(draft, byTier(snapshot.requests));
-    const memory = ledgerSchema.safeParse(snapshot.memory);
-    const ledger = new Ledger(memory.data ?? NO_LEDGER, snapshot, options);
+    const allotment = new Allotment(draft);
+    const ledger = new Ledger(recalled(snapshot.memory), snapshot, options, (job, lane) =>
+      allotment.fits(job, lane),
+    );
     ledger.update();
-    openAndHold(draft, snapshot, ledger);
-    wakeGranted(draft, snapshot, ledger);
+    allotGranted(allotment, ledger);
+    reach(allotment);
+    holdIdle(draft);
     const reviewAtMs = ledger.reviewAtMs();
     return { ...draft.plan(), memory: ledger.memory, ...(reviewAtMs === null ? {} : { reviewAtMs }) };
   },
 };
 
-function openAndHold(draft: Draft, snapshot: Snapshot, ledger: Ledger): void {
-  for (const job of snapshot.jobs.values()) {
-    for (const engine of job.engines) {
-      if (ledger.isGranted(job.id, engine.lane)) {
-        setSlots(draft, { job, engine }, job.slotsMax, 'its job has tokens left on this lane');
-      } else {
-        setSlots(draft, { job, engine }, 0, 'its job has no tokens left on this lane');
-      }
-    }
+/** Oldest grant first; it may take the memory of whoever holds none on the lane, or a younger one. */
+function allotGranted(allotment: Allotment, ledger: Ledger): void {
+  const { jobs } = allotment.draft.snapshot;
+  for (const [id, lanes] of ledger.granted()) {
+    const job = jobs.get(id);
+    if (job === undefined) continue;
+    for (const lane of lanes) if (allotment.fits(job, lane)) allotment.give(job, lane, job.slotsMax);
   }
 }
 
-/** Oldest grant first; it may take the memory of whoever holds none on the lane, or a younger one. */
-function wakeGranted(draft: Draft, snapshot: Snapshot, ledger: Ledger): void {
-  const rank = new Map([...ledger.grantedJobs()].map((id, index) => [id, index]));
-  for (const [id, own] of rank) {
-    const job = snapshot.jobs.get(id);
-    if (job === undefined) continue;
-    const mayLeave = ({ job: other, engine }: Resident): boolean =>
-      !ledger.isGranted(other.id, engine.lane) || (rank.get(other.id) ?? Infinity) > own;
-    for (const lane of sleepingLanes(draft, job)) {
-      if (!ledger.isGranted(id, lane)) continue;
-      const reason = 'its job has tokens on this lane';
-      wakeWhenRoom(draft, { job, lane, slots: job.slotsMax, reason }, mayLeave);
-    }
+/** An engine that waits at home for work has no tokens either: what comes for it waits for its claim. */
+function holdIdle(draft: Draft): void {
+  for (const job of draft.snapshot.jobs.values()) {
+    if (job.demand.rollouts > 0) continue;
+    for (const engine of job.engines) setSlots(draft, { job, engine }, 0, 'its job claims no tokens');
   }
 }

@@ -1,7 +1,7 @@
 import { Draft } from '../draft.js';
 import type { Plan, Policy, PolicyDefinition } from '../plan.js';
 import { engineOn, mayLiveOn, type JobState, type LaneId, type Snapshot } from '../state.js';
-import { Allotment, contenders, engineRoom, reach } from './allotment.js';
+import { Allotment, contenders, reach } from './allotment.js';
 import { divide, type Claimant } from './gap-planner.js';
 import { NO_OPTIONS } from './options.js';
 import { seat, type Guest } from './seating.js';
@@ -36,21 +36,31 @@ export function gapRatioPolicy(workOf: (job: JobState) => number): Policy {
     const draft = new Draft(snapshot);
     placeStages(draft, byTier(snapshot.requests));
     const allotment = new Allotment(draft);
-    share(allotment, workOf);
+    shareByWork(allotment, contenders(draft), workOf);
     reach(allotment);
     return draft.plan();
   };
 }
 
-function share(allotment: Allotment, workOf: (job: JobState) => number): void {
-  const { draft } = allotment;
-  const bytes = engineRoom(draft);
-  const jobs = contenders(draft)
-    .map((job) => contenderOf(job, bytes))
-    .filter(({ lanes }) => lanes.length > 0);
+/**
+ * Allots lanes, or their slots, to jobs in proportion to the work they have left.
+ *
+ * @param isClosed lanes that are not for them.
+ */
+export function shareByWork(
+  allotment: Allotment,
+  wanting: readonly JobState[],
+  workOf: (job: JobState) => number,
+  isClosed: (lane: LaneId) => boolean = () => false,
+): void {
+  const { lanes } = allotment.draft.snapshot;
+  const bytes = Float64Array.from(lanes, ({ id }) => (isClosed(id) ? -1 : allotment.bytesLeft(id)));
+  const jobs = wanting.map((job) => contenderOf(job, bytes)).filter(({ lanes }) => lanes.length > 0);
   if (jobs.length === 0) return;
-  const grain = grainFor(jobs, draft.snapshot.lanes.length);
-  const claimants = jobs.map((contender) => claimantOf(allotment, contender, grain, workOf(contender.job)));
+  const grain = grainFor(jobs, lanes.length);
+  const claimants = jobs.map((contender) =>
+    claimantOf(allotment.draft, contender, grain, bytes, workOf(contender.job)),
+  );
   const shares = divide({ partsPerLane: grain.partsPerLane, bytes, claimants });
   shares.forEach((parts, index) => {
     const job = jobs[index]?.job;
@@ -104,14 +114,15 @@ function grainFor(jobs: readonly Contender[], laneCount: number): Grain {
 }
 
 function claimantOf(
-  allotment: Allotment,
+  draft: Draft,
   { job, lanes, liked }: Contender,
   grain: Grain,
+  bytes: Float64Array,
   work: number,
 ): Claimant {
   const parts = new Map<LaneId, number>();
   for (const engine of job.engines) {
-    if (allotment.draft.isLeaving(engine) || !allotment.fits(job, engine.lane)) continue;
+    if (draft.isLeaving(engine) || job.engineBytes > (bytes[engine.lane] ?? -1)) continue;
     const count = grain.parts(job, engine.slots);
     if (count > 0) parts.set(engine.lane, count);
   }

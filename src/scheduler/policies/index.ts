@@ -2,12 +2,14 @@ import type { z } from 'zod';
 import { UserError } from '../../lib/errors.js';
 import { shown } from '../../model/files.js';
 import type { Policy, PolicyDefinition } from '../plan.js';
+import { dominantShare } from './dominant-share.js';
 import { fifo } from './fifo.js';
 import { gapRatio } from './gap-ratio.js';
 import { priority } from './priority.js';
 import { roundRobin } from './round-robin.js';
 import { serial } from './serial.js';
 import { shortestFirst } from './shortest-first.js';
+import { sloGuard } from './slo-guard.js';
 import { staticShares } from './static-shares.js';
 import { tokenWeighted } from './token-weighted.js';
 
@@ -21,6 +23,8 @@ export const POLICIES: ReadonlyMap<string, PolicyDefinition> = new Map([
   entry(gapRatio),
   entry(tokenWeighted),
   entry(shortestFirst),
+  entry(dominantShare),
+  entry(sloGuard),
 ]);
 
 /** Every definition's options in one type: `create` reads them by its own schema. */

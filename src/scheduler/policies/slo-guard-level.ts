@@ -7,22 +7,35 @@ export interface GuardOptions {
   readonly decrease: number;
   readonly headroom: number;
   readonly slots_start: number;
+  readonly probe_ms: number;
 }
 
 /** The control loop of one lane. Plain JSON. */
 export interface Guard {
   /** Slots the background may have while the foreground is within its limit; not whole. */
   readonly level: number;
-  /** When the level was last looked at, in ms on the snapshot's clock. */
+  /** When the level was last changed or kept on purpose, in ms on the snapshot's clock. */
   readonly steppedMs: number;
   /** How often it has been. */
   readonly steps: number;
+  /** The foreground was over its limit at the last look. */
+  readonly isOver: boolean;
+  /** The fewest slots that turned out to be too many; null when none have. */
+  readonly tooMany: number | null;
+  /** How often in a row they have. */
+  readonly failures: number;
+  /** Before this, `tooMany` is not tried again. */
+  readonly probeAtMs: number;
 }
 
 export const guardSchema: z.ZodType<Guard> = z.object({
   level: z.number(),
   steppedMs: z.number(),
   steps: z.number(),
+  isOver: z.boolean(),
+  tooMany: z.number().nullable(),
+  failures: z.number(),
+  probeAtMs: z.number(),
 });
 
 export interface Reading {
@@ -33,8 +46,12 @@ export interface Reading {
   readonly nowMs: number;
 }
 
+/** A level that keeps failing is tried again after `probe_ms` times 2, 4, 8 and so on, at most so often doubled. */
+const DOUBLINGS_MAX = 6;
+
 export function openGuard(options: GuardOptions, nowMs: number): Guard {
-  return { level: options.slots_start, steppedMs: nowMs, steps: 0 };
+  const known = { isOver: false, tooMany: null, failures: 0, probeAtMs: nowMs };
+  return { level: options.slots_start, steppedMs: nowMs, steps: 0, ...known };
 }
 
 /** Latency over limit; 0 for an engine that runs nothing or has told nothing: its last word is about the past. */
@@ -42,22 +59,46 @@ export function pressureOf(engine: EngineState, limitMs: number): number {
   return engine.running === 0 ? 0 : (engine.tokenLatencyMs ?? 0) / limitMs;
 }
 
-/** Additive increase, multiplicative decrease (Chiu and Jain, 1989), at most once per interval. */
-export function stepGuard(
-  guard: Guard,
-  { pressure, slotsMax, nowMs }: Reading,
-  options: GuardOptions,
-): Guard {
-  if (nowMs < guard.steppedMs + options.interval_ms) return guard;
-  const stepped = { steppedMs: nowMs, steps: guard.steps + 1 };
-  if (pressure > 1) return { ...stepped, level: guard.level * options.decrease };
-  if (pressure > options.headroom) return { ...stepped, level: guard.level };
-  return { ...stepped, level: Math.min(guard.level + options.increase, Math.max(slotsMax, 1)) };
+/**
+ * Additive increase, multiplicative decrease (Chiu and Jain, 1989). The cut comes at once, and once for every time the
+ * limit is passed: from then on the background stands still, so whatever else is measured is not its doing. Increases
+ * come at most once per interval. A level that was too much is remembered and left alone for a while that doubles with
+ * every failure: a p99 allows one token in a hundred to be late, and each try costs some.
+ */
+export function stepGuard(guard: Guard, reading: Reading, options: GuardOptions): Guard {
+  const { pressure, slotsMax, nowMs } = reading;
+  if (pressure > 1) return guard.isOver ? guard : cut(guard, nowMs, options);
+  const calm = guard.isOver ? { ...guard, isOver: false } : guard;
+  if (nowMs < guard.steppedMs + options.interval_ms) return calm;
+  const stepped = { ...calm, steppedMs: nowMs, steps: guard.steps + 1 };
+  if (pressure > options.headroom) return stepped;
+  const isProbing = guard.tooMany === null || nowMs >= guard.probeAtMs;
+  const most = isProbing || guard.tooMany === null ? Math.max(slotsMax, 1) : guard.tooMany - 1;
+  const level = Math.max(guard.level, Math.min(guard.level + options.increase, most));
+  const hasPassed = guard.tooMany !== null && Math.floor(guard.level) >= guard.tooMany;
+  return hasPassed ? { ...stepped, level, tooMany: null, failures: 0 } : { ...stepped, level };
+}
+
+function cut(guard: Guard, nowMs: number, options: GuardOptions): Guard {
+  const slots = Math.floor(guard.level);
+  // Without any background it is the foreground itself, or a stage.
+  if (slots === 0) return { ...guard, isOver: true };
+  const failures = slots === guard.tooMany ? guard.failures + 1 : 1;
+  const waitMs = options.probe_ms * 2 ** Math.min(failures - 1, DOUBLINGS_MAX);
+  return {
+    level: Math.min(guard.level * options.decrease, slots - 1),
+    steppedMs: nowMs,
+    steps: guard.steps + 1,
+    isOver: true,
+    tooMany: slots,
+    failures,
+    probeAtMs: nowMs + waitMs,
+  };
 }
 
 /** Whole slots for the background now: none while the foreground is over its limit. */
-export function slotsAllowed(guard: Guard, pressure: number): number {
-  return pressure > 1 ? 0 : Math.floor(guard.level);
+export function slotsAllowed(guard: Guard): number {
+  return guard.isOver ? 0 : Math.floor(guard.level);
 }
 
 /**

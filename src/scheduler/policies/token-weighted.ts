@@ -18,7 +18,7 @@ export const tokenWeighted: PolicyDefinition<object> = {
 };
 
 /** Tokens that remain, and those of a step while no engine is awake yet. */
-function tokensLeft({ demand, stepRollouts, engines, weight }: JobState): number {
+export function tokensLeft({ demand, stepRollouts, engines, weight }: JobState): number {
   const { tokensRemaining, rollouts } = demand;
   const isAwake = engines.some((engine) => engine.status === 'awake');
   const stepTokens = (tokensRemaining / rollouts) * stepRollouts;
