@@ -2,7 +2,7 @@ import { LaneLost } from '../lanes/remote-lane.js';
 import { at } from '../lib/assert.js';
 import { nowMs } from '../lib/clock.js';
 import { toError } from '../lib/errors.js';
-import type { Policy, ResizeOrder, SleepOrder, WakeOrder } from '../scheduler/plan.js';
+import type { Policy, ResizeOrder, SegmentOrder, SleepOrder, WakeOrder } from '../scheduler/plan.js';
 import { type Effects, type PlanRecord, Scheduler } from '../scheduler/scheduler.js';
 import type { ExclusiveStage } from '../scheduler/stages.js';
 import type { EngineState, JobSpec } from '../scheduler/state.js';
@@ -196,6 +196,7 @@ export class Conductor {
       wake: (order) => this.#wake(order),
       sleep: (order) => this.#sleep(order),
       resize: (order) => this.#resize(order),
+      segment: (order) => this.#segment(order),
       reviewAt: (timeMs) => this.#reviewAt(timeMs),
       record: (record) => {
         this.#cycles = record.cycle;
@@ -254,6 +255,15 @@ export class Conductor {
     }
   }
 
+  async #segment({ lane, segment }: SegmentOrder): Promise<void> {
+    try {
+      await this.parts.fleet.align(lane, segment);
+    } catch (error) {
+      this.#failed(error);
+      throw error;
+    }
+  }
+
   /** The scheduler wants to think again then, whether or not anything happens. */
   #reviewAt(timeMs: number): void {
     clearTimeout(this.#review);
@@ -292,5 +302,8 @@ function planChanges({ plan }: PlanRecord): string[] {
       ({ job, lane, slots, reason }) => `resize ${job} engine on lane ${lane} to ${slots} slots: ${reason}`,
     ),
     ...plan.grant.map(({ request, reason }) => `grant request ${request}: ${reason}`),
+    ...(plan.segments ?? []).map(
+      ({ lane, segment, reason }) => `segments on lane ${lane}: ${segment?.sliceUs ?? 'none'} µs: ${reason}`,
+    ),
   ];
 }

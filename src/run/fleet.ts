@@ -5,7 +5,7 @@ import { nowMs } from '../lib/clock.js';
 import { toError } from '../lib/errors.js';
 import type { LaneRecords } from '../telemetry/records.js';
 import type { RunRecords } from '../telemetry/run-records.js';
-import type { LaneSettings } from '../lanes/settings.js';
+import type { ExecutorBudgets, LaneSettings } from '../lanes/settings.js';
 import type { LaneFault } from '../lanes/faults.js';
 import type { LaneAnswers, LaneRequest } from '../lanes/messages.js';
 import { type LaneEvents, LaneLost, RemoteLane } from '../lanes/remote-lane.js';
@@ -155,6 +155,11 @@ export class Fleet {
   /** The lane's engine runs at most so many sequences at once from now on; the others are held where they are. */
   async limitSlots(lane: number, slots: number): Promise<void> {
     await this.#request(lane, { kind: 'slots', job: this.options.job, slots });
+  }
+
+  /** How the lane's engines alternate from now on; null: as its budgets and their weights say. */
+  async align(lane: number, segment: ExecutorBudgets | null): Promise<void> {
+    await this.#request(lane, { kind: 'align', segment });
   }
 
   /** Training will want its lane at about `expectedMs`. Nobody is told where there is no lane to tell. */

@@ -8,6 +8,7 @@ import { priority } from './priority.js';
 import { roundRobin } from './round-robin.js';
 import { serial } from './serial.js';
 import { shortestFirst } from './shortest-first.js';
+import { stageAligned } from './stage-aligned.js';
 import { staticShares } from './static-shares.js';
 import { tokenWeighted } from './token-weighted.js';
 
@@ -21,6 +22,7 @@ export const POLICIES: ReadonlyMap<string, PolicyDefinition> = new Map([
   entry(gapRatio),
   entry(tokenWeighted),
   entry(shortestFirst),
+  entry(stageAligned),
 ]);
 
 /** Every definition's options in one type: `create` reads them by its own schema. */
