@@ -93,6 +93,13 @@ export class Executor {
     this.wake();
   }
 
+  /** How engines share the device: a slice of `segment` each in turn; null: by weight, in slices as the budgets say. */
+  align(segment: ExecutorBudgets | null): void {
+    this.#pace.align(segment);
+    this.#turns.setEven(segment !== null);
+    this.wake();
+  }
+
   addResident(resident: Resident): void {
     this.#turns.add(resident);
     this.wake();

@@ -76,6 +76,9 @@ export class Lane {
         this.#settings = request.settings;
         this.#executor.configure(request.settings);
         return null;
+      case 'align':
+        this.#executor.align(request.segment);
+        return null;
       case 'hint':
         this.#executor.hint(request.expectedMs, request.untilMs);
         return null;

@@ -11,7 +11,7 @@ import type { StepOptions, TrainerOptions } from '../train/trainer.js';
 import type { TrainerState } from '../train/state.js';
 import type { SharedStore } from '../weights/store.js';
 import type { LaneFault } from './faults.js';
-import type { LaneSettings } from './settings.js';
+import type { ExecutorBudgets, LaneSettings } from './settings.js';
 
 /**
  * Every message that crosses a lane's port, in both directions. A request carries a number; exactly one `done` or
@@ -101,6 +101,11 @@ export type LaneRequest =
   /** From now on the lane shares its device like this. */
   | { readonly kind: 'configure'; readonly settings: LaneSettings }
   /**
+   * From now on the lane's engines take turns, a slice each, whatever their weights; slices and what is in flight of
+   * them stay within these limits as well as within the lane's budgets. Null: by weight, as the budgets say.
+   */
+  | { readonly kind: 'align'; readonly segment: ExecutorBudgets | null }
+  /**
    * A stage will want the device at about `expectedMs` (lib/clock): until it asks, or until `untilMs`, generation keeps
    * as little in flight as it can.
    */
@@ -138,6 +143,7 @@ export interface LaneAnswers {
   add: null;
   abort: null;
   configure: null;
+  align: null;
   hint: null;
   flush: LaneRecords & {
     /** Longest single dispatch of generation lately submitted, by prediction. */

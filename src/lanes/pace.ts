@@ -32,6 +32,7 @@ const LARGEST_OF_SLICES = 256;
  */
 export class Pace {
   #share = 1;
+  #segment: ExecutorBudgets | null = null;
   #hint: { readonly fromMs: number; readonly untilMs: number } | null = null;
   #largestUs = 0;
   #largestBeforeUs = 0;
@@ -50,7 +51,13 @@ export class Pace {
     this.#share = 1;
     this.#largestUs = 0;
     this.#largestBeforeUs = 0;
-    this.cost.sliceBudgetUs = budgets.sliceUs;
+    this.cost.sliceBudgetUs = this.#sliceUs;
+  }
+
+  /** Limits on top of the budgets, which the law goes on to be held to; null ends them. */
+  align(segment: ExecutorBudgets | null): void {
+    this.#segment = segment;
+    this.cost.sliceBudgetUs = this.#sliceUs;
   }
 
   /** Share of the budgets in use, 0.4 to 1. */
@@ -84,7 +91,7 @@ export class Pace {
   endHint(): void {
     if (this.#hint === null) return;
     this.#hint = null;
-    this.cost.sliceBudgetUs = this.budgets.sliceUs;
+    this.cost.sliceBudgetUs = this.#sliceUs;
   }
 
   /** True while a hint holds. */
@@ -97,9 +104,12 @@ export class Pace {
 
   /** What may be on the device now. */
   limits(nowMs: number): ExecutorBudgets {
-    const { sliceUs, inFlightUs } = this.budgets;
+    const sliceUs = this.#sliceUs;
     if (!this.isShallow(nowMs)) {
-      const allowedUs = inFlightUs * this.#share;
+      const allowedUs = Math.min(
+        this.budgets.inFlightUs * this.#share,
+        this.#segment?.inFlightUs ?? Infinity,
+      );
       // The next one can be put behind before a slice is over; none in flight at all is one at a time.
       return {
         sliceUs: allowedUs === 0 ? sliceUs : Math.min(sliceUs, allowedUs * QUEUED_SHARE),
@@ -109,6 +119,11 @@ export class Pace {
     const shallowUs = Math.min(SHALLOW_SLICE_US, sliceUs);
     this.cost.sliceBudgetUs = shallowUs;
     return { sliceUs: shallowUs, inFlightUs: 0 };
+  }
+
+  /** Longest slice, by budget and segment. */
+  get #sliceUs(): number {
+    return Math.min(this.budgets.sliceUs, this.#segment?.sliceUs ?? Infinity);
   }
 
   /** A slice is submitted, with its longest dispatch. */

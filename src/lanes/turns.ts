@@ -4,6 +4,9 @@ import type { CostModel } from './cost-model.js';
 import type { GenerationFloor } from './generation-floor.js';
 import type { Resident } from './resident.js';
 
+/** What a slice counts for where turns are even. */
+const EVEN_US = 1;
+
 /**
  * Whose turn the next slice is. Who is more urgent always goes first; residents of the same priority share the device
  * by start-time fair queueing (Goyal, Vin and Cheng, 1996). Each slice has a start tag: where the resident's slice
@@ -12,6 +15,9 @@ import type { Resident } from './resident.js';
  * neither ever falls behind its due by more than a slice of each. One that had none begins where the others are: it has
  * saved up nothing.
  *
+ * Where turns are even, each slice of an engine counts as much as any other: engines that have work take strict turns,
+ * whatever their weights and the length of their slices.
+ *
  * Predictions are what is shared out, because they are known as a slice is submitted, and the cost model holds them to
  * the device's clock.
  */
@@ -19,6 +25,7 @@ export class Turns {
   readonly #entries: Entry[] = [];
   /** Start tag of the last slice of each priority. */
   readonly #virtualUs = new Map<number, number>();
+  #areEven = false;
 
   constructor(
     private readonly cost: CostModel,
@@ -40,6 +47,13 @@ export class Turns {
   add(resident: Resident): void {
     assert(resident.weight > 0, `a ${resident.kind} of weight ${resident.weight}`);
     this.#entries.push(new Entry(resident));
+  }
+
+  /** Whether engines take turns slice by slice from now on; all begin anew, for their tags were in another measure. */
+  setEven(areEven: boolean): void {
+    if (areEven === this.#areEven) return;
+    this.#areEven = areEven;
+    for (const entry of this.#entries) if (entry.resident.kind === 'engine') entry.finishTagUs = 0;
   }
 
   remove(entry: Entry): void {
@@ -76,7 +90,8 @@ export class Turns {
   ran(entry: Entry, predictedUs: number): void {
     const startUs = this.#startUs(entry);
     this.#virtualUs.set(entry.resident.priority, startUs);
-    entry.finishTagUs = startUs + predictedUs / entry.resident.weight;
+    const { kind, weight } = entry.resident;
+    entry.finishTagUs = startUs + (this.#areEven && kind === 'engine' ? EVEN_US : predictedUs / weight);
   }
 
   #owed(generation: readonly Entry[]): Entry | null {

@@ -1,6 +1,8 @@
+import { LaneLost } from '../lanes/remote-lane.js';
 import { at } from '../lib/assert.js';
 import { nowMs } from '../lib/clock.js';
-import type { Policy } from '../scheduler/plan.js';
+import { toError } from '../lib/errors.js';
+import type { Policy, SegmentOrder } from '../scheduler/plan.js';
 import { type Effects, type PlanRecord, Scheduler } from '../scheduler/scheduler.js';
 import type { JobId } from '../scheduler/state.js';
 import type { RunRecords } from '../telemetry/run-records.js';
@@ -99,6 +101,7 @@ export class Conductor {
       wake: (order) => this.#of(order.job).wake(order),
       sleep: (order) => this.#of(order.job).sleep(order),
       resize: (order) => this.#of(order.job).resize(order),
+      segment: (order) => this.#segment(order),
       reviewAt: (timeMs) => this.#reviewAt(timeMs),
       record: (record) => {
         this.#cycles = record.cycle;
@@ -110,6 +113,15 @@ export class Conductor {
       },
       failed: onFailed,
     };
+  }
+
+  async #segment({ lane, segment }: SegmentOrder): Promise<void> {
+    try {
+      await this.parts.fleet.align(lane, segment);
+    } catch (error) {
+      if (!(error instanceof LaneLost)) this.parts.onFailed(toError(error));
+      throw error;
+    }
   }
 
   /** The scheduler wants to think again then, whether or not anything happens. */
@@ -131,5 +143,8 @@ function planChanges({ plan }: PlanRecord): string[] {
       ({ job, lane, slots, reason }) => `resize ${job} engine on lane ${lane} to ${slots} slots: ${reason}`,
     ),
     ...plan.grant.map(({ request, reason }) => `grant request ${request}: ${reason}`),
+    ...(plan.segments ?? []).map(
+      ({ lane, segment, reason }) => `segments on lane ${lane}: ${segment?.sliceUs ?? 'none'} µs: ${reason}`,
+    ),
   ];
 }

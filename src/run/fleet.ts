@@ -3,7 +3,7 @@ import type { AdapterSummary } from '../gpu/device.js';
 import type { LaneFault } from '../lanes/faults.js';
 import type { LaneAnswers, LaneRequest } from '../lanes/messages.js';
 import { type LaneEvents, LaneLost, RemoteLane } from '../lanes/remote-lane.js';
-import type { LaneSettings } from '../lanes/settings.js';
+import type { ExecutorBudgets, LaneSettings } from '../lanes/settings.js';
 import { assert, at } from '../lib/assert.js';
 import { toError } from '../lib/errors.js';
 import type { LaneRecords } from '../telemetry/records.js';
@@ -138,6 +138,11 @@ export class Fleet {
 
   async request<R extends LaneRequest>(lane: number, request: R): Promise<LaneAnswers[R['kind']]> {
     return this.laneNow(lane).request(request);
+  }
+
+  /** How the lane's engines alternate from now on; null: as its budgets and their weights say. */
+  async align(lane: number, segment: ExecutorBudgets | null): Promise<void> {
+    await this.request(lane, { kind: 'align', segment });
   }
 
   /** A stage will want the lane at about `expectedMs`. Nobody is told where there is no lane to tell. */

@@ -45,6 +45,10 @@ const answerSchema = z.object(
     resize: list({ ...engine, slots: number }),
     grant: list({ request: number }),
     reservations: list({ request: number, lanes }),
+    segments: list({
+      lane: number,
+      segment: z.object({ sliceUs: number, inFlightUs: number }).nullable(),
+    }).optional(),
     reviewAtMs: number.optional(),
     memory: plainValue().optional(),
   },
@@ -63,9 +67,10 @@ function answerOf(answer: unknown): Plan {
     const what = issue === undefined || issue.path.length === 0 ? 'the answer' : keyText(issue.path);
     throw new Error(`${what} must be ${issue?.message ?? 'a plan'}`);
   }
-  const { reviewAtMs, memory, ...orders } = parsed.data;
+  const { reviewAtMs, memory, segments, ...orders } = parsed.data;
   return {
     ...orders,
+    ...(segments === undefined ? {} : { segments }),
     ...(reviewAtMs === undefined ? {} : { reviewAtMs }),
     ...(memory === undefined ? {} : { memory }),
   };

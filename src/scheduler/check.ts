@@ -1,5 +1,5 @@
 import { assert, at } from '../lib/assert.js';
-import type { Plan, SleepOrder, WakeOrder } from './plan.js';
+import type { Plan, SegmentOrder, SleepOrder, WakeOrder } from './plan.js';
 import {
   bytesFree,
   engineOn,
@@ -15,8 +15,8 @@ import {
 
 /**
  * What every plan of every policy must keep. Numbers 1 to 11 are those of RLix's validation, said in our words: its
- * GPU is a lane, its worker a job's engine on a lane, its cluster of GPUs a stage's request or grant. 0 and 12 to 14
- * are ours.
+ * GPU is a lane, its worker a job's engine on a lane, its cluster of GPUs a stage's request or grant. 0 and those
+ * from 12 are ours.
  */
 export const INVARIANTS = {
   0: 'the policy answers with a plan, and wants to be asked again only later than now',
@@ -34,7 +34,11 @@ export const INVARIANTS = {
   12: 'bytes fit: on no lane that gets something is more promised than it has; sleepers count until they sleep',
   13: 'no rollout is lost: whatever runs on an engine put to sleep goes to the queue or to an engine that stays awake',
   14: 'versions only rise: an engine wakes with the newest there is',
+  16: 'segments are set once for a lane in use: whole µs from 1 to a second, at least one slice in flight, at most two',
 } as const;
+
+/** Longest segment a plan may ask for, in µs. */
+export const SEGMENT_US_MAX = 1_000_000;
 
 export type Invariant = keyof typeof INVARIANTS;
 
@@ -53,6 +57,7 @@ export function check(snapshot: Snapshot, plan: Plan): Violation[] {
   checker.checkEngines();
   checker.checkStages();
   checker.checkBytes();
+  checker.checkSegments();
   return checker.violations;
 }
 
@@ -143,6 +148,29 @@ class Checker {
       if (missing > 0)
         this.#fail(12, `lane ${lane} lacks ${missing} bytes`, { lane: this.snapshot.lanes[lane] });
     }
+  }
+
+  /** 16. */
+  checkSegments(): void {
+    const named = new Set<LaneId>();
+    for (const order of this.plan.segments ?? []) {
+      const lane = this.snapshot.lanes[order.lane];
+      if (lane === undefined) this.#fail(16, `segment: there is no lane ${order.lane}`, { order });
+      else if (named.has(order.lane)) this.#fail(16, `segment names lane ${order.lane} twice`, { order });
+      else if (!isUsable(lane)) this.#fail(16, `segment: ${outOfUse(lane)}`, { order, lane });
+      else this.#checkSegment(order);
+      named.add(order.lane);
+    }
+  }
+
+  #checkSegment(order: SegmentOrder): void {
+    if (order.segment === null) return;
+    const { sliceUs, inFlightUs } = order.segment;
+    const isSlice = Number.isInteger(sliceUs) && sliceUs >= 1 && sliceUs <= SEGMENT_US_MAX;
+    const isDepth = Number.isInteger(inFlightUs) && inFlightUs >= sliceUs && inFlightUs <= 2 * sliceUs;
+    if (isSlice && isDepth) return;
+    const message = `slices of ${sliceUs} µs with ${inFlightUs} µs in flight are out of bounds on lane ${order.lane}`;
+    this.#fail(16, message, { order });
   }
 
   /** 1, 2, 3 and 6: an order that fails here is not looked at further. */

@@ -1,5 +1,13 @@
 import { at } from '../lib/assert.js';
-import type { GrantOrder, Plan, Reservation, ResizeOrder, SleepOrder, WakeOrder } from './plan.js';
+import type {
+  GrantOrder,
+  Plan,
+  Reservation,
+  ResizeOrder,
+  SegmentOrder,
+  SleepOrder,
+  WakeOrder,
+} from './plan.js';
 import {
   bytesFree,
   engineOn,
@@ -8,6 +16,7 @@ import {
   type JobId,
   type JobState,
   type LaneId,
+  type Segment,
   type Snapshot,
   type StageRequest,
 } from './state.js';
@@ -31,6 +40,7 @@ export class Draft {
   readonly #resize = new Map<EngineState, ResizeOrder>();
   readonly #grant: GrantOrder[] = [];
   readonly #reservations: Reservation[] = [];
+  readonly #segments: SegmentOrder[] = [];
   readonly #leaving = new Set<EngineState>();
   /** By job: slots of its engines awake or waking. */
   readonly #slots = new Map<JobId, number>();
@@ -185,6 +195,11 @@ export class Draft {
     this.#resize.set(engine, { job: job.id, lane: engine.lane, slots, reason });
   }
 
+  /** How the engines on a lane alternate from now on; asked at most once for a lane. */
+  segment(lane: LaneId, segment: Segment | null, reason: string): void {
+    this.#segments.push({ lane, segment, reason });
+  }
+
   plan(): Plan {
     return {
       wake: this.#wake,
@@ -192,6 +207,7 @@ export class Draft {
       resize: [...this.#resize.values()],
       grant: this.#grant,
       reservations: this.#reservations,
+      ...(this.#segments.length === 0 ? {} : { segments: this.#segments }),
     };
   }
 }

@@ -33,6 +33,8 @@ export type SchedulerEvent =
       readonly tokens: number;
       /** Left out: as it was. */
       readonly tokenLatencyMs?: number | null;
+      /** Left out: as it was. */
+      readonly stepMs?: number;
     }
   | { readonly kind: 'versionPublished'; readonly job: JobId; readonly version: number }
   | { readonly kind: 'wokeUp'; readonly job: JobId; readonly lane: LaneId; readonly version: number }
@@ -97,7 +99,8 @@ function laneReady(snapshot: Snapshot, id: LaneId, bytesCapacity: number): Snaps
   const lane = at(snapshot.lanes, id);
   assert(lane.health === 'lost', `lane ${id} came up twice`);
   assert(bytesCapacity > 0, `lane ${id} has ${bytesCapacity} bytes`);
-  return withLane(snapshot, { ...lane, health: 'ready', bytesCapacity, epoch: lane.epoch + 1 });
+  const epoch = lane.epoch + 1;
+  return withLane(snapshot, { ...lane, health: 'ready', bytesCapacity, epoch, segment: null });
 }
 
 function laneLost(snapshot: Snapshot, id: LaneId): Snapshot {
@@ -190,8 +193,9 @@ function progress(snapshot: Snapshot, event: SchedulerEvent & { kind: 'progress'
   assert(isCount(tokens), `${tokens} tokens sampled`);
   const next = changeEngine(snapshot, event, (engine) => {
     assert(version >= engine.version, `engine went back from version ${engine.version} to ${version}`);
-    const { tokenLatencyMs = engine.tokenLatencyMs } = event;
-    return { ...engine, running, version, tokenLatencyMs };
+    const { tokenLatencyMs = engine.tokenLatencyMs, stepMs = engine.stepMs } = event;
+    assert(stepMs === null || stepMs > 0, `a step of ${stepMs} ms`);
+    return { ...engine, running, version, tokenLatencyMs, stepMs };
   });
   const job = next.jobs.get(event.job);
   return tokens === 0 || job === undefined

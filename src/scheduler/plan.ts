@@ -1,6 +1,15 @@
 import type { z } from 'zod';
 import { assert } from '../lib/assert.js';
-import type { EngineState, JobId, JobState, LaneId, Snapshot, StageGrant, StageRequest } from './state.js';
+import type {
+  EngineState,
+  JobId,
+  JobState,
+  LaneId,
+  Segment,
+  Snapshot,
+  StageGrant,
+  StageRequest,
+} from './state.js';
 
 /** Every order says in a few words why, for the trace and for whoever wonders. */
 interface Order {
@@ -34,6 +43,13 @@ export interface ResizeOrder extends Order {
   readonly slots: number;
 }
 
+/** Change how the engines on a lane alternate; null leaves that to the lane again. */
+export interface SegmentOrder extends Order {
+  readonly lane: LaneId;
+  /** A lane never goes over its own budgets, whatever this says. */
+  readonly segment: Segment | null;
+}
+
 export interface GrantOrder extends Order {
   readonly request: number;
 }
@@ -51,6 +67,7 @@ export interface Plan {
   readonly resize: readonly ResizeOrder[];
   readonly grant: readonly GrantOrder[];
   readonly reservations: readonly Reservation[];
+  readonly segments?: readonly SegmentOrder[];
   /** Plan again no later than this even if nothing happens, in ms on the snapshot's clock. */
   readonly reviewAtMs?: number;
   /** Plain JSON that comes back as `snapshot.memory`; left out, the old one stays. */
@@ -83,7 +100,8 @@ export const EMPTY_PLAN: Plan = { wake: [], sleep: [], resize: [], grant: [], re
 
 /** True when the plan asks nothing of any lane and grants nothing. */
 export function isIdle(plan: Plan): boolean {
-  return plan.wake.length + plan.sleep.length + plan.resize.length + plan.grant.length === 0;
+  const segments = plan.segments?.length ?? 0;
+  return plan.wake.length + plan.sleep.length + plan.resize.length + plan.grant.length + segments === 0;
 }
 
 /** The snapshot once a checked plan has been ordered: engines wake or fall asleep, requests have become grants. */
@@ -91,6 +109,7 @@ export function commit(snapshot: Snapshot, plan: Plan): Snapshot {
   return {
     ...snapshot,
     jobs: commitEngines(snapshot, plan),
+    lanes: commitSegments(snapshot, plan),
     ...commitGrants(snapshot, plan),
     memory: plan.memory === undefined ? snapshot.memory : plan.memory,
   };
@@ -118,7 +137,7 @@ function commitEngines(snapshot: Snapshot, plan: Plan): ReadonlyMap<JobId, JobSt
   for (const order of plan.resize) change(order, { slots: order.slots });
   for (const { job, lane, slots, version } of plan.wake) {
     const bytes = jobOf(snapshot, job).engineBytes;
-    const started = { running: 0, tokenLatencyMs: null, bytes };
+    const started = { running: 0, tokenLatencyMs: null, stepMs: null, bytes };
     enginesOf(job).set(lane, { lane, status: 'waking', slots, version, ...started });
   }
   const jobs = new Map(snapshot.jobs);
@@ -127,6 +146,15 @@ function commitEngines(snapshot: Snapshot, plan: Plan): ReadonlyMap<JobId, JobSt
     jobs.set(id, { ...jobOf(snapshot, id), engines: sorted });
   }
   return jobs;
+}
+
+function commitSegments(snapshot: Snapshot, { segments = [] }: Plan): Snapshot['lanes'] {
+  if (segments.length === 0) return snapshot.lanes;
+  const ordered = new Map(segments.map(({ lane, segment }) => [lane, segment]));
+  return snapshot.lanes.map((lane) => {
+    const segment = ordered.get(lane.id);
+    return segment === undefined ? lane : { ...lane, segment };
+  });
 }
 
 function commitGrants(snapshot: Snapshot, plan: Plan): Pick<Snapshot, 'requests' | 'grants'> {

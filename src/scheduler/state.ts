@@ -5,6 +5,13 @@ import type { ExclusiveStage } from './stages.js';
 export type LaneId = number;
 export type JobId = string;
 
+/** How the engines on a lane alternate: a slice of each in turn, none longer than this. In predicted µs of the device. */
+export interface Segment {
+  readonly sliceUs: number;
+  /** Submitted and unfinished at most. */
+  readonly inFlightUs: number;
+}
+
 export interface LaneState {
   readonly id: LaneId;
   /** A lane that has not come up yet counts as lost. */
@@ -15,6 +22,8 @@ export interface LaneState {
   readonly bytesCapacity: number;
   /** How often it came up: tells the late answers of a lane that died from those of its replacement. */
   readonly epoch: number;
+  /** As the last plan to name it says; null: its engines share it by weight, in slices as its own budgets allow. */
+  readonly segment: Segment | null;
 }
 
 /** A job's engine on a lane while it is not asleep. An engine asleep holds no bytes and has no entry. */
@@ -29,6 +38,8 @@ export interface EngineState {
   readonly version: number;
   /** p99 of the time between two tokens of a sequence that runs here, lately, in ms; null before it has told. */
   readonly tokenLatencyMs: number | null;
+  /** What one decode step of it takes the device, the time it waits for others left out, in ms; null before it has told. */
+  readonly stepMs: number | null;
   /** Device memory it occupies, in bytes, until it has fallen asleep. */
   readonly bytes: number;
 }
@@ -124,7 +135,7 @@ export interface Snapshot {
 export function createSnapshot(laneCount: number, timeMs: number): Snapshot {
   assert(Number.isInteger(laneCount) && laneCount > 0, `lane count ${laneCount}`);
   const lanes = Array.from({ length: laneCount }, (_, id): LaneState => {
-    return { id, health: 'lost', reserved: false, bytesCapacity: Infinity, epoch: 0 };
+    return { id, health: 'lost', reserved: false, bytesCapacity: Infinity, epoch: 0, segment: null };
   });
   return { timeMs, lanes, jobs: new Map(), requests: [], grants: [], lastRequest: 0, memory: null };
 }

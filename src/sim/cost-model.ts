@@ -23,6 +23,8 @@ export interface CostModel {
     /** Rows of one ragged batch: the decode rows, the rest prefill. */
     readonly batchRows: number;
   };
+  /** Longest slice by which engines share a lane of speed 1; left out: as fine as can be. */
+  readonly sliceMs?: number;
   /** A gradient step, per token of prompts and completions. */
   readonly train: LinearCost;
   /** Log-probabilities or values, per token. */

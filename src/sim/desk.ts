@@ -34,6 +34,8 @@ export interface Reporting {
   readonly tokens: number;
   /** Times between tokens since it told last; null where nobody waits for them. */
   readonly latency: LatencyHistogram | null;
+  /** A decode step of what it runs, alone on the lane; null when nothing runs. */
+  readonly decodeStepMs: number | null;
   /** What the scheduler was told last. */
   readonly told: { running: number; version: number; atMs: number; tokens: number };
   commit(): void;
@@ -121,7 +123,7 @@ export class Desk {
   }
 
   #tellProgress(scheduler: Scheduler, engine: Reporting): void {
-    const { told, running, version, latency, jobId: job, laneId: lane } = engine;
+    const { told, running, version, latency, decodeStepMs, jobId: job, laneId: lane } = engine;
     const known = scheduler.snapshot.jobs.get(job)?.engines.find((state) => state.lane === lane);
     // Its answer is on the way: what it does is told right after.
     if (known?.status === 'waking' && engine.isOpen) return;
@@ -139,6 +141,7 @@ export class Desk {
       version,
       tokens,
       ...(tokenLatencyMs === null ? {} : { tokenLatencyMs }),
+      ...(decodeStepMs === null ? {} : { stepMs: decodeStepMs }),
     });
     told.running = running;
     told.version = version;

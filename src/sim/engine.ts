@@ -59,6 +59,9 @@ export class SimEngine implements KvHome, Reporting {
   /** Steps a ms, and this engine's share of its lane. */
   #rate = 0;
   #share = 0;
+  /** The present step alone on the lane, and how long its slices wait for others' whenever they do. */
+  #aloneMs = 0;
+  #waitMs = 0;
   #updatedMs: number;
   #pausedMs = 0;
   #busySinceMs = 0;
@@ -129,6 +132,16 @@ export class SimEngine implements KvHome, Reporting {
     return Math.floor(this.#tokens + this.uncommitted);
   }
 
+  /** Its present step, with what it reads of prompts, if it had the lane for itself. */
+  get stepAloneMs(): number {
+    return this.#aloneMs;
+  }
+
+  /** A decode step of all its sequences with a slot if it had the lane for itself; null when there are none. */
+  get decodeStepMs(): number | null {
+    return this.#active === 0 ? null : this.#costMs(this.#active, 0);
+  }
+
   /** Takes sequences whose KV is here, or that have none. */
   take(sequences: readonly SimSequence[]): void {
     this.#advance();
@@ -174,16 +187,21 @@ export class SimEngine implements KvHome, Reporting {
     for (const sequence of this.#decoding.items) this.#commit(sequence);
   }
 
-  /** What its share of the lane's time comes to now; 0 stops it. */
-  setShare(share: number): void {
-    const { clock, costs, records, desk } = this.lane.world;
+  /** Puts its next step together: what it has to do may have changed. */
+  planStep(): void {
     this.#advance();
     if (this.#prefill === null && this.#prefilling.length > 0) this.#prefill = this.#nextPrefill();
-    const { computeScale } = this.owner.spec;
-    const aloneMs = stepMs(costs, this.#decoding.size, this.#prefill?.rows ?? 0) * computeScale;
+    this.#aloneMs = this.#costMs(this.#decoding.size, this.#prefill?.rows ?? 0);
+  }
+
+  /** What its share of the lane's time comes to now, its step planned, and the length of a wait in between; 0 stops it. */
+  setShare(share: number, waitMs = 0): void {
+    const { clock, records, desk } = this.lane.world;
+    this.#advance();
     const before = this.#rate;
     this.#share = share;
-    this.#rate = this.isActive ? (share * this.lane.speed) / aloneMs : 0;
+    this.#waitMs = waitMs;
+    this.#rate = this.isActive ? share / this.#aloneMs : 0;
     if (before === 0 && this.#rate > 0) {
       this.#busySinceMs = clock.nowMs;
       desk.watch(this);
@@ -197,6 +215,11 @@ export class SimEngine implements KvHome, Reporting {
     );
     const dueMs = this.#rate > 0 ? Math.max(0, endStep - this.#steps) / this.#rate : Infinity;
     clock.set(this.timer, clock.nowMs + dueMs);
+  }
+
+  #costMs(decodeRows: number, prefillRows: number): number {
+    const ms = stepMs(this.lane.world.costs, decodeRows, prefillRows);
+    return (ms * this.owner.spec.computeScale) / this.lane.speed;
   }
 
   #fire(): void {
@@ -311,15 +334,27 @@ export class SimEngine implements KvHome, Reporting {
     this.#updatedMs = nowMs;
   }
 
-  /** The step that a pause fell into took so much longer. */
+  /**
+   * The step that a pause fell into took so much longer. What a step waits for others comes in pieces: where it is less
+   * than one on average, some steps wait for a whole one and the others not at all.
+   */
   #timeTokens(steps: number): void {
     const rows = this.#decoding.size;
     if (rows === 0) return;
     const ms = 1 / this.#rate;
     const late = this.#pausedMs > 0 ? Math.min(1, steps) : 0;
     const lateMs = ms + this.#pausedMs;
-    this.#addLatency(this.owner.latency, ms, lateMs, rows, steps, late);
-    if (this.latency !== null) this.#addLatency(this.latency, ms, lateMs, rows, steps, late);
+    const onTime = steps - late;
+    const waiting = this.#waitMs > 0 ? Math.min(1, Math.max(0, ms - this.#aloneMs) / this.#waitMs) : 1;
+    for (const histogram of [this.owner.latency, this.latency]) {
+      if (late > 0) histogram?.add(lateMs, rows * late);
+      if (onTime <= 0) continue;
+      if (waiting === 1) histogram?.add(ms, rows * onTime);
+      else {
+        if (waiting > 0) histogram?.add(this.#aloneMs + this.#waitMs, rows * onTime * waiting);
+        histogram?.add(this.#aloneMs, rows * onTime * (1 - waiting));
+      }
+    }
     this.#pausedMs = 0;
   }
 
@@ -331,17 +366,5 @@ export class SimEngine implements KvHome, Reporting {
     if (ms <= 0) return;
     this.owner.latency.add(ms, 1);
     this.latency?.add(ms, 1);
-  }
-
-  #addLatency(
-    histogram: LatencyHistogram,
-    ms: number,
-    lateMs: number,
-    rows: number,
-    steps: number,
-    late: number,
-  ): void {
-    if (late > 0) histogram.add(lateMs, rows * late);
-    if (steps > late) histogram.add(ms, rows * (steps - late));
   }
 }

@@ -1,4 +1,5 @@
-import type { JobId, LaneId } from '../scheduler/state.js';
+import { evenSegments } from '../scheduler/segments.js';
+import type { JobId, LaneId, Segment } from '../scheduler/state.js';
 import type { Timer } from './clock.js';
 import type { EngineLane, SimEngine } from './engine.js';
 import type { World } from './world.js';
@@ -11,7 +12,8 @@ export interface LaneHolder {
 
 /**
  * One simulated device. A stage that holds it has all of it, and the engines awake on it stand still meanwhile; else
- * the engines that have something to do share its time by their jobs' weights.
+ * the engines that have something to do share its time by their jobs' weights; or, where a plan has cut their steps into
+ * segments, take turns, a segment each.
  */
 export class SimLane implements EngineLane {
   isUp = true;
@@ -22,6 +24,7 @@ export class SimLane implements EngineLane {
   readonly #active = new Set<SimEngine>();
   #weights = 0;
   #resume: Timer | null = null;
+  #segment: Segment | null = null;
 
   constructor(
     readonly id: LaneId,
@@ -50,7 +53,10 @@ export class SimLane implements EngineLane {
   /** What the engine has to do has changed. */
   share(engine: SimEngine): void {
     if (engine.isActive === this.#active.has(engine)) {
-      engine.setShare(this.#shareOf(engine));
+      // In segments, everybody's share depends on how long everybody's steps are.
+      if (this.#segment !== null && this.#active.size > 1) return this.#shareAll();
+      engine.planStep();
+      engine.setShare(this.#shareOf(engine), this.#othersMs(engine));
       return;
     }
     if (engine.isActive) this.#active.add(engine);
@@ -58,6 +64,12 @@ export class SimLane implements EngineLane {
       this.#active.delete(engine);
       engine.setShare(0);
     }
+    this.#shareAll();
+  }
+
+  /** How its engines alternate from now on. */
+  align(segment: Segment | null): void {
+    this.#segment = segment;
     this.#shareAll();
   }
 
@@ -83,12 +95,32 @@ export class SimLane implements EngineLane {
   }
 
   #shareOf(engine: SimEngine): number {
-    return this.#isBlocked || !this.#active.has(engine) ? 0 : engine.owner.spec.weight / this.#weights;
+    if (this.#isBlocked || !this.#active.has(engine)) return 0;
+    if (this.#segment === null) return engine.owner.spec.weight / this.#weights;
+    const sliceMs = this.#sliceMsOf(engine);
+    return sliceMs / (sliceMs + this.#othersMs(engine));
+  }
+
+  /** A slice of each of the others: so long an engine waits whenever it does. */
+  #othersMs(engine: SimEngine): number {
+    let ms = 0;
+    for (const other of this.#active) if (other !== engine) ms += this.#sliceMsOf(other);
+    return ms;
+  }
+
+  #sliceMsOf(engine: SimEngine): number {
+    const ownMs = this.world.costs.sliceMs ?? 0;
+    if (this.#segment === null) return ownMs === 0 ? 0 : evenSegments(engine.stepAloneMs, ownMs).length;
+    const segmentMs = this.#segment.sliceUs / 1000;
+    return evenSegments(engine.stepAloneMs, ownMs === 0 ? segmentMs : Math.min(segmentMs, ownMs)).length;
   }
 
   #shareAll(): void {
     this.#weights = 0;
-    for (const engine of this.#active) this.#weights += engine.owner.spec.weight;
-    for (const engine of this.#active) engine.setShare(this.#shareOf(engine));
+    for (const engine of this.#active) {
+      this.#weights += engine.owner.spec.weight;
+      engine.planStep();
+    }
+    for (const engine of this.#active) engine.setShare(this.#shareOf(engine), this.#othersMs(engine));
   }
 }

@@ -116,6 +116,10 @@ class Simulation {
         this.#job(order.job).resize(order.lane, order.slots);
         return Promise.resolve();
       },
+      segment: ({ lane, segment }) => {
+        at(this.#lanes, lane).align(segment);
+        return Promise.resolve();
+      },
       reviewAt: (timeMs) => this.#clock.set(this.#review, timeMs),
       record: (record) => this.#records.plan(record),
       violation: (violations) => {
@@ -143,6 +147,7 @@ class Simulation {
     lane.isUp = false;
     lane.epoch++;
     this.#records.lanesLost++;
+    lane.align(null);
     for (const id of [...lane.engines.keys()]) this.#job(id).laneLost(lane.id);
     lane.holder?.laneLost();
     this.#desk.tell(() => this.#scheduler.dispatch({ kind: 'laneLost', lane: lane.id, reason: 'a fault' }));

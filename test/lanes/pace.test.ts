@@ -39,6 +39,22 @@ describe('budgets', () => {
     });
   });
 
+  it('stay within a segment too, which changes nothing about the law', () => {
+    const { pace, cost } = make();
+    pace.align({ sliceUs: 500, inFlightUs: 1000 });
+    expect([pace.limits(0), cost.sliceBudgetUs]).toEqual([{ sliceUs: 500, inFlightUs: 1000 }, 500]);
+    expect(pace.lawMs).toBeCloseTo(4.2);
+    pace.hint(10, 20);
+    expect(pace.limits(15)).toEqual({ sliceUs: 100, inFlightUs: 0 });
+    pace.endHint();
+    expect(cost.sliceBudgetUs).toBe(500);
+    pace.align({ sliceUs: 9000, inFlightUs: 18_000 });
+    expect([pace.limits(0), cost.sliceBudgetUs]).toEqual([BUDGETS, 2000]);
+    pace.align({ sliceUs: 500, inFlightUs: 1000 });
+    pace.align(null);
+    expect([pace.limits(0), cost.sliceBudgetUs]).toEqual([BUDGETS, 2000]);
+  });
+
   it('shrink under breaches and grow back, so that a request at a random moment seldom meets one', () => {
     for (let seed = 700; seed < 710; seed++) {
       const random = new Random(seed);

@@ -99,6 +99,23 @@ describe('equals', () => {
   });
 });
 
+describe('equals whose turns are even', () => {
+  it('alternate strictly, whatever their weights and slices, and from the first on', () => {
+    const workers = [new Worker('a', 7), new Worker('b', 1), new Worker('c', 0.1)];
+    const turns = turnsOf(workers);
+    for (let slice = 0; slice < 100; slice++) give(turns, 400);
+    turns.setEven(true);
+    const random = new Random(3);
+    const got = Array.from({ length: 300 }, () => give(turns, random.int(1, SLICE_US_MAX)));
+    got.slice(3).forEach((worker, i) => expect(worker, `slice ${i + 3}`).toBe(got[i]));
+    expect(new Set(got.slice(0, 3)).size).toBe(3);
+    turns.setEven(false);
+    const us = workers.map((worker) => worker.us);
+    for (let slice = 0; slice < 810; slice++) give(turns, 100);
+    expect((at(workers, 0).us - at(us, 0)) / (at(workers, 1).us - at(us, 1))).toBeCloseTo(7, 0);
+  });
+});
+
 describe('the more urgent', () => {
   it('go first however much they had, and trainers share among themselves', () => {
     const engines = [new Worker('a', 1), new Worker('b', 1)];

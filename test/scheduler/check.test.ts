@@ -14,6 +14,7 @@ import {
   type EngineState,
   type JobState,
   type LaneId,
+  type Segment,
   type Snapshot,
   type StageRequest,
 } from '#src/scheduler/state.js';
@@ -22,6 +23,7 @@ import { randomEvent } from './world.js';
 const priority = policyNamed('priority');
 
 const reason = 'corrupted';
+const GOOD_SEGMENT: Segment = { sliceUs: 500, inFlightUs: 1000 };
 
 /** What a corruption may draw from: everything is in order of the snapshot, so a seed gives the same plan again. */
 class Scene {
@@ -43,6 +45,13 @@ class Scene {
 
   pick<T>(items: readonly T[]): T | null {
     return items.length === 0 ? null : this.random.pick(items);
+  }
+
+  /** Orders for one lane in use. */
+  segment(...segments: readonly Segment[]): Plan | null {
+    const lane = this.pick(this.snapshot.lanes.filter(({ id }) => this.usable(id)))?.id;
+    if (lane === undefined) return null;
+    return { ...this.plan, segments: segments.map((segment) => ({ lane, segment, reason })) };
   }
 
   usable(lane: LaneId): boolean {
@@ -277,6 +286,16 @@ const CORRUPTIONS: Readonly<Record<Exclude<Invariant, 0>, readonly Corruption[]>
       return { ...scene.plan, wake: [{ ...first, version }, ...others] };
     },
   ],
+  16: [
+    (scene) => scene.segment(GOOD_SEGMENT, GOOD_SEGMENT),
+    (scene) => scene.segment({ sliceUs: scene.random.pick([0, -5, 0.5, NaN, 1e7]), inFlightUs: 1e7 }),
+    (scene) => scene.segment({ sliceUs: 500, inFlightUs: scene.random.pick([499, 1001, Infinity]) }),
+    (scene) => {
+      const lane = scene.pick(scene.snapshot.lanes.filter(({ id }) => !scene.usable(id)));
+      return lane && { ...scene.plan, segments: [{ lane: lane.id, segment: GOOD_SEGMENT, reason }] };
+    },
+    (scene) => ({ ...scene.plan, segments: [{ lane: -1, segment: null, reason }] }),
+  ],
 };
 
 describe('check', () => {
@@ -328,6 +347,7 @@ describe('check', () => {
       },
       { invariant: 2, message: 'wake: there is no job a', context: { order: wake[0] } },
     ]);
-    expect(Object.keys(INVARIANTS).map(Number)).toEqual(Array.from({ length: 15 }, (_, number) => number));
+    const numbers = Array.from({ length: 15 }, (_, number) => number);
+    expect(Object.keys(INVARIANTS).map(Number)).toEqual([...numbers, 16]);
   });
 });

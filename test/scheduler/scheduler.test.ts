@@ -4,6 +4,7 @@ import {
   EMPTY_PLAN,
   type Policy,
   type ResizeOrder,
+  type SegmentOrder,
   type SleepOrder,
   type WakeOrder,
 } from '#src/scheduler/plan.js';
@@ -26,6 +27,7 @@ class FakeLanes implements Effects {
   readonly waking: Pending<WakeOrder>[] = [];
   readonly fallingAsleep: Pending<SleepOrder>[] = [];
   readonly resizing: Pending<ResizeOrder>[] = [];
+  readonly aligning: Pending<SegmentOrder>[] = [];
   readonly records: PlanRecord[] = [];
   readonly violations: string[] = [];
   readonly failures: string[] = [];
@@ -46,6 +48,10 @@ class FakeLanes implements Effects {
 
   resize(order: ResizeOrder): Promise<void> {
     return pending(this.resizing, order, () => undefined);
+  }
+
+  segment(order: SegmentOrder): Promise<void> {
+    return pending(this.aligning, order, () => undefined);
   }
 
   reviewAt(timeMs: number): void {

@@ -50,7 +50,7 @@ export function awake(snapshot: Snapshot, job: string, lane: LaneId, running = 0
   const state = snapshot.jobs.get(job);
   if (state === undefined) throw new Error(`no job ${job}`);
   const { engineBytes: bytes, slotsMax, version } = state;
-  const held = { running, version, tokenLatencyMs: null, bytes };
+  const held = { running, version, tokenLatencyMs: null, stepMs: null, bytes };
   const engine: EngineState = { lane, status: 'awake', slots: slots ?? slotsMax, ...held };
   const engines = [...state.engines, engine].sort((a, b) => a.lane - b.lane);
   return { ...snapshot, jobs: new Map(snapshot.jobs).set(job, { ...state, engines }) };
@@ -160,7 +160,9 @@ function randomEngineEvent(jobs: readonly JobState[], random: Random): Scheduler
   if (engine.status === 'fallingAsleep') return { kind: 'fellAsleep', job: job.id, lane };
   const running = random.int(0, 1) * random.int(0, slots);
   const version = Math.max(engine.version, job.version);
-  const told = { tokens: random.int(0, 100), tokenLatencyMs: random.int(1, 100) };
+  const tokens = random.int(0, 100);
+  const tokenLatencyMs = random.int(1, 100);
+  const told = { tokens, tokenLatencyMs, stepMs: tokenLatencyMs / 8 };
   return { kind: 'progress', job: job.id, lane, running, version, ...told };
 }
 

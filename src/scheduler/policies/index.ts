@@ -10,6 +10,7 @@ import { roundRobin } from './round-robin.js';
 import { serial } from './serial.js';
 import { shortestFirst } from './shortest-first.js';
 import { sloGuard } from './slo-guard.js';
+import { stageAligned } from './stage-aligned.js';
 import { staticShares } from './static-shares.js';
 import { tokenWeighted } from './token-weighted.js';
 
@@ -25,6 +26,7 @@ export const POLICIES: ReadonlyMap<string, PolicyDefinition> = new Map([
   entry(shortestFirst),
   entry(dominantShare),
   entry(sloGuard),
+  entry(stageAligned),
 ]);
 
 /** Every definition's options in one type: `create` reads them by its own schema. */
