@@ -1,6 +1,6 @@
 import { Draft } from '../draft.js';
 import type { Plan, Policy, PolicyDefinition } from '../plan.js';
-import { engineOn, mayLiveOn, type JobState, type LaneId, type Snapshot } from '../state.js';
+import { engineOn, mayLiveOn, type JobId, type JobState, type LaneId, type Snapshot } from '../state.js';
 import { Allotment, contenders, engineRoom, reach } from './allotment.js';
 import { divide, type Claimant } from './gap-planner.js';
 import { NO_OPTIONS } from './options.js';
@@ -25,7 +25,7 @@ export const gapRatio: PolicyDefinition<object> = {
 };
 
 /** Rollouts that remain, and those of a step while no engine is awake yet. */
-function rolloutsLeft({ demand, stepRollouts, engines }: JobState): number {
+export function rolloutsLeft({ demand, stepRollouts, engines }: JobState): number {
   const isAwake = engines.some((engine) => engine.status === 'awake');
   return demand.rollouts + (isAwake ? 0 : stepRollouts);
 }
@@ -36,17 +36,27 @@ export function gapRatioPolicy(workOf: (job: JobState) => number): Policy {
     const draft = new Draft(snapshot);
     placeStages(draft, byTier(snapshot.requests));
     const allotment = new Allotment(draft);
-    share(allotment, workOf);
+    shareByGap(allotment, workOf);
     reach(allotment);
     return draft.plan();
   };
 }
 
-function share(allotment: Allotment, workOf: (job: JobState) => number): void {
+/**
+ * Allots slots as `divide` says.
+ *
+ * @param closed by job: lanes on which it shall have none, whatever there is.
+ */
+export function shareByGap(
+  allotment: Allotment,
+  workOf: (job: JobState) => number,
+  closed: ReadonlyMap<JobId, ReadonlySet<LaneId>> = new Map(),
+): void {
   const { draft } = allotment;
   const bytes = engineRoom(draft);
+  const bytesLeast = bytes.reduce((least, room) => Math.min(least, room), Infinity);
   const jobs = contenders(draft)
-    .map((job) => contenderOf(job, bytes))
+    .map((job) => contenderOf(job, { bytes, bytesLeast }, closed.get(job.id)))
     .filter(({ lanes }) => lanes.length > 0);
   if (jobs.length === 0) return;
   const grain = grainFor(jobs, draft.snapshot.lanes.length);
@@ -61,17 +71,36 @@ function share(allotment: Allotment, workOf: (job: JobState) => number): void {
 
 interface Contender extends Guest {
   readonly job: JobState;
+  readonly closed: ReadonlySet<LaneId> | undefined;
+}
+
+/** Bytes for engines, by lane and on the lane that has least. */
+interface LaneRoom {
+  readonly bytes: Float64Array;
+  readonly bytesLeast: number;
 }
 
 /** Lanes on which the job could generate; it likes best those that have its engine, then its trainer's. */
-function contenderOf(job: JobState, room: Float64Array): Contender {
-  const fits = (lane: LaneId): boolean => job.engineBytes <= (room[lane] ?? -1);
-  // A copy for each of many jobs would take longer than all the rest.
-  const lanes = job.engineLanes.every(fits) ? job.engineLanes : job.engineLanes.filter(fits);
-  const liked = job.engines.map((engine) => engine.lane).filter(fits);
+function contenderOf(job: JobState, room: LaneRoom, closed?: ReadonlySet<LaneId>): Contender {
+  const fits = (lane: LaneId): boolean => job.engineBytes <= (room.bytes[lane] ?? -1);
+  const isOpen = (lane: LaneId): boolean => closed?.has(lane) !== true;
+  // To look at every lane for each of many jobs would take longer than all the rest.
+  const fitting = job.engineBytes <= room.bytesLeast ? job.engineLanes : job.engineLanes.filter(fits);
+  const lanes = closed === undefined ? fitting : without(fitting, closed);
+  const liked = job.engines.map((engine) => engine.lane).filter((lane) => fits(lane) && isOpen(lane));
   const home = job.trainerLane;
-  if (home !== null && mayLiveOn(job, home) && fits(home)) liked.push(home);
-  return { job, lanes, liked };
+  if (home !== null && mayLiveOn(job, home) && fits(home) && isOpen(home)) liked.push(home);
+  return { job, lanes, liked, closed };
+}
+
+/** For few lanes closed among many: a block copy and a look for each is far cheaper than a filter. */
+function without(lanes: readonly LaneId[], closed: ReadonlySet<LaneId>): LaneId[] {
+  const open = [...lanes];
+  for (const lane of closed) {
+    const index = open.indexOf(lane);
+    if (index >= 0) open.splice(index, 1);
+  }
+  return open;
 }
 
 /** What one part of a lane is. */
@@ -105,13 +134,14 @@ function grainFor(jobs: readonly Contender[], laneCount: number): Grain {
 
 function claimantOf(
   allotment: Allotment,
-  { job, lanes, liked }: Contender,
+  { job, lanes, liked, closed }: Contender,
   grain: Grain,
   work: number,
 ): Claimant {
   const parts = new Map<LaneId, number>();
   for (const engine of job.engines) {
     if (allotment.draft.isLeaving(engine) || !allotment.fits(job, engine.lane)) continue;
+    if (closed?.has(engine.lane) === true) continue;
     const count = grain.parts(job, engine.slots);
     if (count > 0) parts.set(engine.lane, count);
   }

@@ -4,6 +4,7 @@ import { shown } from '../../model/files.js';
 import type { Policy, PolicyDefinition } from '../plan.js';
 import { fifo } from './fifo.js';
 import { gapRatio } from './gap-ratio.js';
+import { partialOverlap } from './partial-overlap.js';
 import { priority } from './priority.js';
 import { roundRobin } from './round-robin.js';
 import { serial } from './serial.js';
@@ -21,6 +22,7 @@ export const POLICIES: ReadonlyMap<string, PolicyDefinition> = new Map([
   entry(gapRatio),
   entry(tokenWeighted),
   entry(shortestFirst),
+  entry(partialOverlap),
 ]);
 
 /** Every definition's options in one type: `create` reads them by its own schema. */
