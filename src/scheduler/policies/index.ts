@@ -2,6 +2,7 @@ import type { z } from 'zod';
 import { UserError } from '../../lib/errors.js';
 import { shown } from '../../model/files.js';
 import type { Policy, PolicyDefinition } from '../plan.js';
+import { coexecRoundRobin } from './coexec-round-robin.js';
 import { fifo } from './fifo.js';
 import { gapRatio } from './gap-ratio.js';
 import { partialOverlap } from './partial-overlap.js';
@@ -23,6 +24,7 @@ export const POLICIES: ReadonlyMap<string, PolicyDefinition> = new Map([
   entry(tokenWeighted),
   entry(shortestFirst),
   entry(partialOverlap),
+  entry(coexecRoundRobin),
 ]);
 
 /** Every definition's options in one type: `create` reads them by its own schema. */
