@@ -90,13 +90,14 @@ describe('co-execution round robin', () => {
     expect(slotsOf(trained(start, 'a', 100))).toEqual({ a: 0, b: 4 });
   });
 
-  it('then lets jobs whose phases fit generate together', () => {
-    expect(slotsOf(acquainted())).toEqual({ a: 4, b: 4 });
+  it('then lets jobs whose phases fit generate together: who trains next first, the other in what that leaves', () => {
+    expect(slotsOf(acquainted())).toEqual({ a: 4, b: 0 });
+    expect(slotsOf(atRest(after(acquainted(), wants('a', 1)), policy))).toEqual({ a: 1, b: 3 });
   });
 
   it('lets the others generate while one trains, whose own engines are held', () => {
     const training = decided(after(later(acquainted(), 100), asks('a', 'actorTraining', [0])), policy);
-    expect(lines(training.plan)).toEqual(['resize a on 1 to 0', 'grant 3']);
+    expect(lines(training.plan)).toEqual(['resize a on 1 to 0', 'resize b on 1 to 4', 'grant 3']);
     const idle = after(training.next, wants('b', 0));
     expect(lines(decided(idle, policy).plan)).toEqual(['resize a on 1 to 4']);
   });
@@ -105,7 +106,12 @@ describe('co-execution round robin', () => {
     const early = decided(after(later(acquainted(), 100), asks('b', 'actorTraining', [0])), policy);
     expect(lines(early.plan)).toEqual(['keep nothing for 3']);
     const proper = decided(after(early.next, asks('a', 'actorTraining', [0])), policy);
-    expect(lines(proper.plan)).toEqual(['resize a on 1 to 0', 'grant 4', 'keep nothing for 3']);
+    expect(lines(proper.plan)).toEqual([
+      'resize a on 1 to 0',
+      'resize b on 1 to 4',
+      'grant 4',
+      'keep nothing for 3',
+    ]);
     const over = after(released(proper.next), { kind: 'versionPublished', job: 'a', version: 2 });
     expect(lines(decided(over, policy).plan)).toEqual([
       'resize a on 1 to 4',
@@ -122,6 +128,18 @@ describe('co-execution round robin', () => {
     const second = decided(after(later(gap.next, 49), asks('a', 'actorTraining', [0])), policy);
     expect(lines(second.plan)).toContain('grant 5');
     expect(lines(decided(later(gap.next, 50), policy).plan)).toContain('grant 4');
+  });
+
+  it('does not wait for a stranger who has the turn and does not ask', () => {
+    const early = decided(after(twoJobs(), asks('b', 'actorTraining', [0])), policy);
+    expect(lines(early.plan)).toEqual(['resize a on 1 to 0', 'grant 1', 'wake b on 1 with 4 at v0']);
+  });
+
+  it('does not hold a group for one who asks and is held up by another stage', () => {
+    const other = after(twoJobs(), added(jobSpec('c', { trainerLane: 1, engineLanes: [] })));
+    const busy = decided(after(other, asks('c', 'init', [1])), policy).next;
+    const early = decided(after(busy, asks('b', 'actorTraining', [0, 1])), policy);
+    expect(lines(early.plan)).toEqual(['keep nothing for 2']);
   });
 
   it('does not wait for ever for one who has the turn and does not ask', () => {
@@ -141,7 +159,7 @@ describe('co-execution round robin', () => {
   it('lets init and jobs that never train stand outside the ring', () => {
     const server = jobSpec('c', { trainerLane: null, engineLanes: [1], stepRollouts: 0 });
     const start = after(twoJobs(), added(server), wants('c', 2), asks('b', 'init', [0]));
-    expect(lines(decided(start, policy).plan)).toEqual(['grant 1', 'wake c on 1 with 4 at v0']);
+    expect(lines(decided(start, policy).plan)).toEqual(['grant 1', 'wake c on 1 with 2 at v0']);
   });
 
   it('keeps all resident while memory lasts, and then swaps with who is held', () => {

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { partialOverlap } from '#src/scheduler/policies/partial-overlap.js';
 import type { Snapshot } from '#src/scheduler/state.js';
 import { atRest, decided, expectSoundOverRandomWorlds, made } from './policy-worlds.js';
-import { added, after, asks, jobSpec, lanesUp, lines, released, settled, wants } from './world.js';
+import { added, after, asks, awake, jobSpec, lanesUp, lines, released, settled, wants } from './world.js';
 
 const policy = made(partialOverlap);
 const planOf = (snapshot: Snapshot): string[] => lines(decided(snapshot, policy).plan);
@@ -61,6 +61,22 @@ describe('partial overlap', () => {
       'sleep a on 0',
       'keep nothing for 2',
     ]);
+  });
+
+  it('does not leave a lane idle for a stage that another holds up on a second lane', () => {
+    const others = after(atWork(), added(jobSpec('b')), asks('b', 'init', [0]));
+    const held = decided(others, policy).next;
+    expect(planOf(after(held, asks('a', 'actorTraining', [0, 1])))).toEqual(['sleep a on 0', 'keep 1 for 2']);
+  });
+
+  it('has its own engine leave for a stage that needs room, not one of a job that may stay', () => {
+    const part = { trainerLane: 0, engineLanes: [0, 1], engineBytes: 40 };
+    const jobs = after(lanesUp(2, 100), added(jobSpec('a', part)), added(jobSpec('b', part)));
+    let both = after(jobs, wants('a', 8), wants('b', 8));
+    for (const job of ['a', 'b']) both = awake(awake(both, job, 0, 2, 2), job, 1, 2, 2);
+    const quiet = after(both, { kind: 'progress', job: 'b', lane: 0, running: 0, version: 0, tokens: 0 });
+    const { plan } = decided(after(quiet, asks('a', 'actorTraining', [0], 50)), policy);
+    expect(plan.sleep.filter(({ lane }) => lane === 0).map(({ job }) => job)).toEqual(['a']);
   });
 
   it('does not give way for a stage that could not run anyway', () => {

@@ -74,14 +74,22 @@ export function contenders(draft: Draft): JobState[] {
   return [...draft.snapshot.jobs.values()].filter((job) => !job.finished && job.demand.rollouts > 0);
 }
 
+export interface ReachRules {
+  /** Why the job may have no engine on the lane, whatever the room; null if it may. */
+  readonly whyOut?: (job: JobState, lane: LaneId) => string | null;
+  /** Engines that run nothing and are allotted nothing stay awake as long as nobody needs their room. */
+  readonly keepsIdle?: boolean;
+}
+
 /**
  * Orders what leads to the allotment. Engines that are allotted nothing hold their sequences, and sleep when there
  * are slots for those elsewhere or when their memory is needed. A job without rollouts keeps an engine on its
  * trainer's lane as long as nobody needs the room: that is where its next weights appear.
- *
- * @param isOut jobs whose engines sleep whatever the room.
  */
-export function reach(allotment: Allotment, isOut: (job: JobState) => boolean = () => false): void {
+export function reach(
+  allotment: Allotment,
+  { whyOut = () => null, keepsIdle = false }: ReachRules = {},
+): void {
   const { draft } = allotment;
   const jobs = [...draft.snapshot.jobs.values()];
   const short: JobState[] = [];
@@ -92,19 +100,24 @@ export function reach(allotment: Allotment, isOut: (job: JobState) => boolean = 
       const slots = allotment.slots(job, engine.lane);
       if (slots > 0) lanesMissing--;
       if (engine.status !== 'awake') continue;
-      if (isOut(job)) draft.sleep({ job, engine }, 'not its turn');
-      else adjust(allotment, { job, engine }, slots);
+      const reason = whyOut(job, engine.lane);
+      if (reason !== null) draft.sleep({ job, engine }, reason);
+      else adjust(allotment, { job, engine }, slots, keepsIdle);
     }
     if (lanesMissing > 0) short.push(job);
   }
   for (const job of short) for (const lane of allotment.lanes(job)) wakeFor(allotment, job, lane);
-  for (const job of jobs) if (!isOut(job)) resideAtHome(allotment, job);
+  for (const job of jobs) {
+    const home = job.trainerLane;
+    if (home !== null && whyOut(job, home) === null) resideAtHome(allotment, job, home);
+  }
 }
 
-function adjust(allotment: Allotment, resident: Resident, slots: number): void {
+function adjust(allotment: Allotment, resident: Resident, slots: number, keepsIdle: boolean): void {
   const { draft } = allotment;
   const { job, engine } = resident;
-  const gone = whyGone(draft, job, engine) ?? (slots > 0 ? null : whySpare(allotment, job, engine));
+  const isKept = slots > 0 || (keepsIdle && engine.running === 0);
+  const gone = whyGone(draft, job, engine) ?? (isKept ? null : whySpare(allotment, job, engine));
   if (gone !== null) return draft.sleep(resident, gone);
   const isAtRest = job.demand.rollouts === 0;
   if (slots === engine.slots || (slots === 0 && isAtRest)) return;
@@ -136,10 +149,9 @@ function wakeFor(allotment: Allotment, job: JobState, lane: LaneId): void {
   draft.setAside(lane, job.engineBytes);
 }
 
-function resideAtHome(allotment: Allotment, job: JobState): void {
+function resideAtHome(allotment: Allotment, job: JobState, home: LaneId): void {
   const { draft } = allotment;
-  const home = job.trainerLane;
-  if (home === null || job.demand.rollouts > 0 || job.engines.length > 0) return;
+  if (job.demand.rollouts > 0 || job.engines.length > 0) return;
   // Some policy allots lanes to those who want nothing, too.
   if (allotment.total(job) > 0) return;
   if (!canWake(draft, job, home) || draft.bytesFree(home) < job.engineBytes) return;

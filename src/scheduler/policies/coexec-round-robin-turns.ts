@@ -25,10 +25,16 @@ export const turnSchema: z.ZodType<Turn> = z.object({
 export interface Member {
   readonly id: JobId;
   readonly version: number;
+  /** Its co-execution group. */
+  readonly group: number;
   /** It holds a stage of its training phase. */
   readonly isHolding: boolean;
   /** It asks for one that could be granted. */
   readonly isAsking: boolean;
+  /** It asks for one that no other stage is in the way of. */
+  readonly isReady: boolean;
+  /** It asks for one that has been overtaken as often as may be. */
+  readonly isOverdue: boolean;
   /** It has rollouts to make, or asks. */
   readonly hasWork: boolean;
 }
@@ -36,7 +42,7 @@ export interface Member {
 export interface TurnBounds {
   /** A turn ends when its job neither holds nor asks for so long. */
   readonly gapMs: number;
-  /** The longest that others who ask wait for a job that has the turn and does not. */
+  /** The longest that others of its group who ask wait for a job that has the turn and does not. */
   readonly waitMs: number;
 }
 
@@ -55,8 +61,10 @@ export function turnNow(
   }
   const inOrder = [...ring.slice(index + 1), ...ring.slice(0, index + 1)];
   const hasWaitedInVain = turn !== null && !turn.isTaken && holder?.hasWork === true;
-  const asking = hasWaitedInVain ? inOrder.find((member) => member.isAsking) : undefined;
-  const next = asking ?? inOrder.find((member) => member.hasWork);
+  const next =
+    inOrder.find((member) => member.isOverdue) ??
+    (hasWaitedInVain ? inOrder.find((member) => member.isReady) : undefined) ??
+    inOrder.find((member) => member.hasWork);
   if (next === undefined) return null;
   return { job: next.id, sinceMs: nowMs, version: next.version, isTaken: false, idleSinceMs: null };
 }
@@ -70,10 +78,11 @@ function keep(
   { gapMs, waitMs }: TurnBounds,
 ): Turn | null {
   if (holder.isHolding) return { ...turn, isTaken: true, idleSinceMs: null };
+  const others = ring.filter((member) => member !== holder);
+  if (others.some((member) => member.isOverdue) && !holder.isOverdue) return null;
   if (!turn.isTaken) {
     if (!holder.hasWork) return null;
-    const isAwaited = !holder.isAsking && ring.some((member) => member.isAsking);
-    return isAwaited && nowMs >= turn.sinceMs + waitMs ? null : turn;
+    return isPassedOver(holder, others, nowMs >= turn.sinceMs + waitMs) ? null : turn;
   }
   if (holder.version > turn.version) return null;
   if (holder.isAsking) return { ...turn, idleSinceMs: null };
@@ -81,10 +90,16 @@ function keep(
   return nowMs >= idleSinceMs + gapMs ? null : { ...turn, idleSinceMs };
 }
 
+/** Who does not ask is waited for by its own group alone, whose phases interleave, and not for ever. */
+function isPassedOver(holder: Member, others: readonly Member[], hasWaited: boolean): boolean {
+  if (holder.isAsking) return false;
+  return others.some((member) => member.isReady && (hasWaited || member.group !== holder.group));
+}
+
 /** When time alone ends the turn; null when it does not, or it makes no difference to anybody. */
 export function turnEndsAtMs(turn: Turn, ring: readonly Member[], bounds: TurnBounds): number | null {
   if (turn.isTaken) return turn.idleSinceMs === null ? null : turn.idleSinceMs + bounds.gapMs;
   const holder = ring.find((member) => member.id === turn.job);
-  const isAwaited = holder?.isAsking === false && ring.some((member) => member.isAsking);
+  const isAwaited = holder?.isAsking === false && ring.some((member) => member.isReady);
   return isAwaited ? turn.sinceMs + bounds.waitMs : null;
 }

@@ -18,15 +18,18 @@ import {
   type Turn,
   type TurnBounds,
 } from './coexec-round-robin-turns.js';
-import { canBeGranted, retire, setSlots, sleepingLanes, wakeWhenRoom } from './engine-orders.js';
-import { byTier, placeStages } from './stage-placement.js';
+import { Allotment, reach } from './allotment.js';
+import { canBeGranted, retire } from './engine-orders.js';
+import { fillInOrder } from './fill-in-order.js';
+import { remembered } from './options.js';
+import { byTier, OVERTAKEN_MAX, placeStages } from './stage-placement.js';
 
 const optionsSchema = z.strictObject({
   /** How much longer than the longest cycle alone a group's rollouts, or its training, may take together. */
   slack: z.number().min(1, 'must be at least 1').default(1.2),
   /** A training turn ends when its job neither holds nor asks for a stage for so long, in ms. */
   turn_gap_ms: z.number().gt(0, 'must be above 0').default(50),
-  /** The longest that jobs who ask for a stage wait for one whose turn it is and who does not, in ms. */
+  /** The longest that jobs who ask wait for one of their group whose turn it is and who does not, in ms. */
   turn_wait_ms_max: z.number().gt(0, 'must be above 0').default(60_000),
 });
 
@@ -38,12 +41,16 @@ type Options = z.infer<typeof optionsSchema>;
  * change of slots.
  *
  * From the paper's abstract: groups, round-robin over phases within a group, residency. Reconstructed here, not
- * quoted: jobs that train on the same lane make one strict ring. A job joins the first group for which all rollouts,
- * and all training, each fit into `slack` times the longest cycle one member has alone; times are observed, and a
- * job's first cycle runs in a group of its own. The group that has the turn generates; the others are held until
- * the ring has come to them. A turn lasts from a job's first stage until it has published new weights, or has had
- * enough time to ask for more. Its engines are held meanwhile if another member has sequences to run. `init` and
- * jobs that never train stand outside the ring. Engines sleep only where memory is too small for all.
+ * quoted: jobs that train on the same lane make one ring. A job joins the first group for which all rollouts, and all
+ * training, each fit into `slack` times the longest cycle one member has alone; times are observed, and a job's first
+ * cycle runs in a group of its own. The group that has the turn generates, who trains next first, each in the slots
+ * that those before it leave; the others are held until the ring has come to them.
+ *
+ * A turn lasts from a job's first stage until it has published new weights, or has had enough time to ask for more.
+ * Within a group turns are strict, up to `turn_wait_ms_max`: who asks too early waits. One of another group, whose
+ * phases have nothing to do with it, goes first if it can begin at once; so does a request that has been overtaken too
+ * often. `init` and jobs that never train stand outside the ring: they share lanes with it by weight, and come first
+ * where memory is too small for both. Engines sleep only where it is, and when their sequences have slots elsewhere.
  */
 export const coexecRoundRobin: PolicyDefinition<Options> = {
   name: 'coexecRoundRobin',
@@ -55,8 +62,7 @@ export const coexecRoundRobin: PolicyDefinition<Options> = {
   create: (options) => (snapshot) => {
     const draft = new Draft(snapshot);
     retire(draft);
-    const memory = recall(snapshot);
-    const rings = ringsOf(draft, memory, options);
+    const rings = ringsOf(draft, recall(snapshot), options);
     const isTurn = (request: StageRequest): boolean => {
       const ring = request.stage === 'init' ? undefined : rings.byJob.get(request.job);
       return ring === undefined || ring.turn?.job === request.job;
@@ -66,13 +72,13 @@ export const coexecRoundRobin: PolicyDefinition<Options> = {
       if (!isTurn(request)) draft.reserve(request, [], 'it is the turn of another job of its ring');
     }
     take(draft, rings);
-    const jobs = [...snapshot.jobs.values()].filter((job) => !job.finished);
-    const generating = jobs.filter((job) => mayGenerate(job, snapshot, rings.byJob.get(job.id)));
-    openAndHold(draft, jobs, new Set(generating));
-    for (const job of generating) wake(draft, job);
+    const allotment = new Allotment(draft);
+    fillInOrder(allotment, outside(snapshot, rings));
+    fillInOrder(allotment, inTurn(snapshot, rings));
+    reach(allotment, { keepsIdle: true });
     const reviewAtMs = reviewTime(snapshot, rings, options);
-    const remembered = remember(draft, rings, new Set(generating));
-    return { ...draft.plan(), memory: remembered, ...(reviewAtMs === null ? {} : { reviewAtMs }) };
+    const memory = remember(allotment, rings);
+    return { ...draft.plan(), memory, ...(reviewAtMs === null ? {} : { reviewAtMs }) };
   },
 };
 
@@ -86,8 +92,7 @@ const memorySchema = z.object({
 type Memory = z.infer<typeof memorySchema>;
 
 function recall(snapshot: Snapshot): Memory {
-  const memory = memorySchema.safeParse(snapshot.memory);
-  return memory.data ?? { timeMs: snapshot.timeMs, phases: {}, turns: {} };
+  return remembered(memorySchema, snapshot.memory) ?? { timeMs: snapshot.timeMs, phases: {}, turns: {} };
 }
 
 /** The jobs that train on one lane. */
@@ -114,18 +119,15 @@ function ringsOf(draft: Draft, memory: Memory, options: Options): Rings {
     byLane.set(job.trainerLane, [...(byLane.get(job.trainerLane) ?? []), job]);
   }
   const phasesOf = (id: JobId): Phases => phases.get(id) ?? NO_PHASES;
-  const asking = new Set(
-    snapshot.requests
-      .filter((request) => request.stage !== 'init' && canBeGranted(draft, request))
-      .map((request) => request.job),
-  );
+  const asking = requestsByJob(draft);
   const byJob = new Map<JobId, Ring>();
   const all = [...byLane].map(([lane, jobs]) => {
     const ids = jobs.map((job) => job.id);
-    const order = groupsOf(ids, phasesOf, options.slack).flat();
-    const members = order
-      .flatMap((id) => snapshot.jobs.get(id) ?? [])
-      .map((job) => toMember(job, snapshot, asking));
+    const members = groupsOf(ids, phasesOf, options.slack).flatMap((group, index) =>
+      group
+        .flatMap((id) => snapshot.jobs.get(id) ?? [])
+        .map((job) => toMember(draft, job, index, asking.get(job.id) ?? [])),
+    );
     const before = memory.turns[String(lane)] ?? null;
     const turn = turnNow(before, members, snapshot.timeMs, boundsOf(options));
     const isOver = before?.isTaken === true && (turn?.job !== before.job || !turn.isTaken);
@@ -143,15 +145,27 @@ function boundsOf(options: Options): TurnBounds {
   return { gapMs: options.turn_gap_ms, waitMs: options.turn_wait_ms_max };
 }
 
-function toMember(job: JobState, snapshot: Snapshot, asking: ReadonlySet<JobId>): Member {
+/** Requests of training that could be granted, by job. */
+function requestsByJob(draft: Draft): Map<JobId, StageRequest[]> {
+  const asking = new Map<JobId, StageRequest[]>();
+  for (const request of draft.snapshot.requests) {
+    if (request.stage === 'init' || !canBeGranted(draft, request)) continue;
+    asking.set(request.job, [...(asking.get(request.job) ?? []), request]);
+  }
+  return asking;
+}
+
+function toMember(draft: Draft, job: JobState, group: number, asks: readonly StageRequest[]): Member {
   const { id, version } = job;
-  const isAsking = asking.has(id);
   return {
     id,
     version,
-    isHolding: isTraining(snapshot, id),
-    isAsking,
-    hasWork: isAsking || job.demand.rollouts > 0,
+    group,
+    isHolding: isTraining(draft.snapshot, id),
+    isAsking: asks.length > 0,
+    isReady: asks.some((request) => draft.inTheWay(request) === null),
+    isOverdue: asks.some((request) => request.overtaken >= OVERTAKEN_MAX),
+    hasWork: asks.length > 0 || job.demand.rollouts > 0,
   };
 }
 
@@ -169,37 +183,26 @@ function take(draft: Draft, rings: Rings): void {
   }
 }
 
-function mayGenerate(job: JobState, snapshot: Snapshot, ring: Ring | undefined): boolean {
-  const turn = ring?.turn ?? null;
-  if (ring === undefined || turn === null) return true;
-  const active = ring.groups.find((group) => group.includes(turn.job)) ?? [];
-  if (!active.includes(job.id)) return false;
-  if (turn.job !== job.id || !turn.isTaken) return true;
-  return !active.some((id) => id !== job.id && (snapshot.jobs.get(id)?.demand.runnable ?? 0) > 0);
+/** Jobs that take no turns and have something to generate: they share lanes with the ring's by weight. */
+function outside({ jobs }: Snapshot, rings: Rings): JobState[] {
+  return [...jobs.values()].filter(
+    (job) => !job.finished && job.demand.rollouts > 0 && !rings.byJob.has(job.id),
+  );
 }
 
-function openAndHold(draft: Draft, jobs: readonly JobState[], generating: ReadonlySet<JobState>): void {
-  for (const job of jobs) {
-    const mayRun = generating.has(job);
-    const reason = mayRun ? 'its group has the turn' : 'it trains, or another group has the turn';
-    for (const engine of job.engines) setSlots(draft, { job, engine }, mayRun ? job.slotsMax : 0, reason);
-  }
-}
-
-/** Engines wake while sequences have no slot; those that are held or that nobody misses make room. */
-function wake(draft: Draft, job: JobState): void {
-  let missing = job.demand.runnable - draft.slots(job);
-  if (missing <= 0) return;
-  for (const lane of sleepingLanes(draft, job)) {
-    const waking = { job, lane, slots: job.slotsMax, reason: `${missing} sequences have no slot` };
-    const isComing = wakeWhenRoom(
-      draft,
-      waking,
-      ({ job: other, engine }) => draft.slotsOf(engine) === 0 || other.demand.rollouts === 0,
-    );
-    if (isComing) missing -= job.slotsMax;
-    if (missing <= 0) return;
-  }
+/**
+ * Who generates in which order. Of a ring, the group that has the turn: first the one who trains next, last the one
+ * who trains now. Of several rings, the one whose turn has lasted longest goes first, so none waits for ever.
+ */
+function inTurn({ jobs }: Snapshot, rings: Rings): JobState[] {
+  const byAge = [...rings.all].sort((a, b) => (a.turn?.sinceMs ?? Infinity) - (b.turn?.sinceMs ?? Infinity));
+  return byAge.flatMap(({ turn, groups }) => {
+    if (turn === null) return [];
+    const group = groups.find((ids) => ids.includes(turn.job)) ?? [];
+    const first = group.indexOf(turn.job) + (turn.isTaken ? 1 : 0);
+    const inOrder = [...group.slice(first), ...group.slice(0, first)];
+    return inOrder.flatMap((id) => jobs.get(id) ?? []).filter((job) => job.demand.rollouts > 0);
+  });
 }
 
 function reviewTime(snapshot: Snapshot, rings: Rings, options: Options): number | null {
@@ -210,12 +213,14 @@ function reviewTime(snapshot: Snapshot, rings: Rings, options: Options): number 
 }
 
 /** What each job does from now on, for the times of its phases. */
-function remember(draft: Draft, rings: Rings, generating: ReadonlySet<JobState>): Memory {
+function remember(allotment: Allotment, rings: Rings): Memory {
+  const { draft } = allotment;
   const { snapshot } = draft;
   const runs = (job: JobState): boolean =>
-    generating.has(job) &&
-    job.demand.runnable > 0 &&
-    job.engines.some((engine) => engine.status === 'awake' && !draft.isLeaving(engine));
+    job.engines.some(
+      (engine) =>
+        engine.status === 'awake' && !draft.isLeaving(engine) && allotment.slots(job, engine.lane) > 0,
+    );
   const phases: Memory['phases'] = {};
   const turns: Memory['turns'] = {};
   for (const { lane, members, turn } of rings.all) {

@@ -1,6 +1,6 @@
 import { Draft } from '../draft.js';
 import type { Plan, Policy, PolicyDefinition } from '../plan.js';
-import { engineOn, mayLiveOn, type JobState, type LaneId, type Snapshot } from '../state.js';
+import { engineOn, mayLiveOn, type JobId, type JobState, type LaneId, type Snapshot } from '../state.js';
 import { Allotment, contenders, reach } from './allotment.js';
 import { divide, type Claimant } from './gap-planner.js';
 import { NO_OPTIONS } from './options.js';
@@ -25,7 +25,7 @@ export const gapRatio: PolicyDefinition<object> = {
 };
 
 /** Rollouts that remain, and those of a step while no engine is awake yet. */
-function rolloutsLeft({ demand, stepRollouts, engines }: JobState): number {
+export function rolloutsLeft({ demand, stepRollouts, engines }: JobState): number {
   const isAwake = engines.some((engine) => engine.status === 'awake');
   return demand.rollouts + (isAwake ? 0 : stepRollouts);
 }
@@ -42,24 +42,32 @@ export function gapRatioPolicy(workOf: (job: JobState) => number): Policy {
   };
 }
 
-/**
- * Allots lanes, or their slots, to jobs in proportion to the work they have left.
- *
- * @param isClosed lanes that are not for them.
- */
+/** Lanes that are not to be shared out, whatever room they have. */
+export interface ClosedLanes {
+  /** To every job. */
+  readonly all?: (lane: LaneId) => boolean;
+  /** To one job, by its id. */
+  readonly own?: ReadonlyMap<JobId, ReadonlySet<LaneId>>;
+}
+
+/** Allots lanes, or their slots, to jobs in proportion to the work they have left, as `divide` says. */
 export function shareByWork(
   allotment: Allotment,
   wanting: readonly JobState[],
   workOf: (job: JobState) => number,
-  isClosed: (lane: LaneId) => boolean = () => false,
+  { all: isClosed = () => false, own = new Map() }: ClosedLanes = {},
 ): void {
-  const { lanes } = allotment.draft.snapshot;
+  const { draft } = allotment;
+  const { lanes } = draft.snapshot;
   const bytes = Float64Array.from(lanes, ({ id }) => (isClosed(id) ? -1 : allotment.bytesLeft(id)));
-  const jobs = wanting.map((job) => contenderOf(job, bytes)).filter(({ lanes }) => lanes.length > 0);
+  const bytesLeast = bytes.reduce((least, room) => Math.min(least, room), Infinity);
+  const jobs = wanting
+    .map((job) => contenderOf(job, { bytes, bytesLeast }, own.get(job.id)))
+    .filter((contender) => contender.lanes.length > 0);
   if (jobs.length === 0) return;
   const grain = grainFor(jobs, lanes.length);
   const claimants = jobs.map((contender) =>
-    claimantOf(allotment.draft, contender, grain, bytes, workOf(contender.job)),
+    claimantOf(draft, contender, grain, bytes, workOf(contender.job)),
   );
   const shares = divide({ partsPerLane: grain.partsPerLane, bytes, claimants });
   shares.forEach((parts, index) => {
@@ -71,17 +79,36 @@ export function shareByWork(
 
 interface Contender extends Guest {
   readonly job: JobState;
+  readonly closed: ReadonlySet<LaneId> | undefined;
+}
+
+/** Bytes for engines, by lane and on the lane that has least. */
+interface LaneRoom {
+  readonly bytes: Float64Array;
+  readonly bytesLeast: number;
 }
 
 /** Lanes on which the job could generate; it likes best those that have its engine, then its trainer's. */
-function contenderOf(job: JobState, room: Float64Array): Contender {
-  const fits = (lane: LaneId): boolean => job.engineBytes <= (room[lane] ?? -1);
-  // A copy for each of many jobs would take longer than all the rest.
-  const lanes = job.engineLanes.every(fits) ? job.engineLanes : job.engineLanes.filter(fits);
-  const liked = job.engines.map((engine) => engine.lane).filter(fits);
+function contenderOf(job: JobState, room: LaneRoom, closed?: ReadonlySet<LaneId>): Contender {
+  const fits = (lane: LaneId): boolean => job.engineBytes <= (room.bytes[lane] ?? -1);
+  const isOpen = (lane: LaneId): boolean => closed?.has(lane) !== true;
+  // To look at every lane for each of many jobs would take longer than all the rest.
+  const fitting = job.engineBytes <= room.bytesLeast ? job.engineLanes : job.engineLanes.filter(fits);
+  const lanes = closed === undefined ? fitting : without(fitting, closed);
+  const liked = job.engines.map((engine) => engine.lane).filter((lane) => fits(lane) && isOpen(lane));
   const home = job.trainerLane;
-  if (home !== null && mayLiveOn(job, home) && fits(home)) liked.push(home);
-  return { job, lanes, liked };
+  if (home !== null && mayLiveOn(job, home) && fits(home) && isOpen(home)) liked.push(home);
+  return { job, lanes, liked, closed };
+}
+
+/** For few lanes closed among many: a block copy and a look for each is far cheaper than a filter. */
+function without(lanes: readonly LaneId[], closed: ReadonlySet<LaneId>): LaneId[] {
+  const open = [...lanes];
+  for (const lane of closed) {
+    const index = open.indexOf(lane);
+    if (index >= 0) open.splice(index, 1);
+  }
+  return open;
 }
 
 /** What one part of a lane is. */
@@ -115,7 +142,7 @@ function grainFor(jobs: readonly Contender[], laneCount: number): Grain {
 
 function claimantOf(
   draft: Draft,
-  { job, lanes, liked }: Contender,
+  { job, lanes, liked, closed }: Contender,
   grain: Grain,
   bytes: Float64Array,
   work: number,
@@ -123,6 +150,7 @@ function claimantOf(
   const parts = new Map<LaneId, number>();
   for (const engine of job.engines) {
     if (draft.isLeaving(engine) || job.engineBytes > (bytes[engine.lane] ?? -1)) continue;
+    if (closed?.has(engine.lane) === true) continue;
     const count = grain.parts(job, engine.slots);
     if (count > 0) parts.set(engine.lane, count);
   }

@@ -3,8 +3,10 @@ import { UserError } from '../../lib/errors.js';
 import { shown } from '../../model/files.js';
 import type { Policy, PolicyDefinition } from '../plan.js';
 import { dominantShare } from './dominant-share.js';
+import { coexecRoundRobin } from './coexec-round-robin.js';
 import { fifo } from './fifo.js';
 import { gapRatio } from './gap-ratio.js';
+import { partialOverlap } from './partial-overlap.js';
 import { priority } from './priority.js';
 import { roundRobin } from './round-robin.js';
 import { serial } from './serial.js';
@@ -27,6 +29,8 @@ export const POLICIES: ReadonlyMap<string, PolicyDefinition> = new Map([
   entry(dominantShare),
   entry(sloGuard),
   entry(stageAligned),
+  entry(partialOverlap),
+  entry(coexecRoundRobin),
 ]);
 
 /** Every definition's options in one type: `create` reads them by its own schema. */

@@ -1,31 +1,19 @@
 import { z } from 'zod';
 import { at } from '../../lib/assert.js';
 import { Draft } from '../draft.js';
-import type { Plan, PolicyDefinition, SleepOrder } from '../plan.js';
-import {
-  engineOn,
-  isUsable,
-  type EngineState,
-  type JobId,
-  type JobState,
-  type LaneId,
-  type Snapshot,
-} from '../state.js';
-import {
-  canBeGranted,
-  isSpare,
-  neediestFirst,
-  retire,
-  setSlots,
-  sleepingLanes,
-  wakeWhenRoom,
-} from './engine-orders.js';
+import type { PolicyDefinition, SleepOrder } from '../plan.js';
+import { engineOn, isUsable, type EngineState, type JobId, type JobState, type LaneId } from '../state.js';
+import { Allotment, contenders, reach } from './allotment.js';
+import { canBeGranted } from './engine-orders.js';
+import { rolloutsLeft, shareByWork } from './gap-ratio.js';
 import { byTier, placeStages } from './stage-placement.js';
 
 const optionsSchema = z.strictObject({
   /**
    * What a job's engines do on lanes that its own stage takes. `sleep`: they free their memory, and their sequences
-   * move. `hold`: they keep memory and sequences, and go on when the stage is over.
+   * move. `hold`: they keep memory and sequences, and go on when the stage is over; those sleep all the same whose
+   * sequences have slots on another lane, and those whose memory is needed. On the only lane that a job can use its
+   * engine always holds: training and generation take turns there.
    */
   give_way: z.enum(['sleep', 'hold'], 'must be sleep or hold').default('sleep'),
 });
@@ -37,64 +25,101 @@ type Options = z.infer<typeof optionsSchema>;
  * only the lanes its training needs are taken back for as long as that lasts.
  *
  * From ROLL's code: training lanes are a strict subset of the engine's; shrink before the stage, expand after it; an
- * engine always stays active. Ours: several jobs, each giving way to its own stages only (another job's stage just
- * goes first on the lane); sequences move with their tokens to an engine that has room for all of them, else to the
- * queue, where ROLL aborts the turn; engines wake by demand; a job that has a single lane to use is held there, which
- * is time sharing. Waiting for the lanes already counts as taking them: what is moved early runs meanwhile.
+ * engine always stays active. Ours: sequences move with their tokens to an engine that has room for all of them, else
+ * to the queue, where ROLL aborts the turn and loses it. Several jobs divide the lanes among them as in `gapRatio`,
+ * and each gives way to its own stages only: another job's stage just goes first on the lane.
+ *
+ * With one lane there is no strict subset: there the engine holds its sequences, KV cache and all, while the stage
+ * lasts, which is strict alternation. If a stage takes all of several lanes, one engine goes on beside it.
+ *
+ * A stage takes its lanes once nothing but engines is in its way. While it waits for another stage it takes those
+ * that the other holds: what is moved early runs meanwhile, and no lane idles for a stage that cannot begin (P1).
  */
 export const partialOverlap: PolicyDefinition<Options> = {
   name: 'partialOverlap',
   after: 'ROLL Partial Overlapping',
   summary: 'a stage takes its lanes from its own job only; generation goes on on the others',
   isWorkConserving: false,
-  turnsMax: Infinity,
+  turnsMax: 1,
   options: optionsSchema,
   create: (options) => (snapshot) => {
-    const draft = new Draft(snapshot);
-    const taken = lanesTaken(draft);
-    retire(draft);
+    let draft = new Draft(snapshot);
     placeStages(draft, byTier(snapshot.requests));
-    const jobs = [...snapshot.jobs.values()].filter((job) => !job.finished);
-    for (const job of jobs) shrinkAndExpand(draft, job, taken.get(job.id) ?? NO_LANES, options);
-    for (const job of neediestFirst(draft, jobs)) wake(draft, job, taken.get(job.id) ?? NO_LANES);
-    return { ...draft.plan(), sleep: moves(draft, draft.plan()) };
+    const cessions = cessionsOf(draft, options);
+    const hasVictims = draft.plan().sleep.length > 0;
+    // Who leaves anyway leaves first: that may be all the room that a stage needs.
+    if (hasVictims) draft = new Draft(snapshot);
+    for (const cession of cessions.values()) shrink(draft, cession);
+    if (hasVictims) placeStages(draft, byTier(snapshot.requests));
+    const allotment = new Allotment(draft);
+    const own = new Map([...cessions].map(([id, { lanes }]) => [id, lanes]));
+    shareByWork(allotment, contenders(draft), rolloutsLeft, { own });
+    for (const cession of cessions.values()) goOn(allotment, cession);
+    reach(allotment, {
+      whyOut: ({ id }, lane) => (isOut(allotment, cessions.get(id), lane) ? GIVES_WAY : null),
+    });
+    const plan = draft.plan();
+    return { ...plan, sleep: moves(draft, plan.sleep) };
   },
 };
 
-type Lanes = ReadonlySet<LaneId>;
-const NO_LANES: Lanes = new Set();
+const GIVES_WAY = 'a stage of its job takes the lane';
 
-/** By job: lanes that a stage of its own holds, or waits for with some hope. */
+/** What a job cedes to its own stages. */
+interface Cession {
+  readonly job: JobState;
+  readonly lanes: ReadonlySet<LaneId>;
+  /** Its engines there sleep. */
+  readonly isEmptied: boolean;
+  /** The engine that goes on beside the stage because it is the job's last one awake. */
+  readonly last: EngineState | null;
+}
+
+function cessionsOf(draft: Draft, options: Options): Map<JobId, Cession> {
+  const cessions = new Map<JobId, Cession>();
+  for (const [id, lanes] of lanesTaken(draft)) {
+    const job = draft.snapshot.jobs.get(id);
+    if (job === undefined || job.finished) continue;
+    const hasOther = job.engineLanes.some((lane) => isOpen(draft, lane) && !lanes.has(lane));
+    const isOnlyLane = !hasOther && job.engineLanes.filter((lane) => isOpen(draft, lane)).length <= 1;
+    const isEmptied = options.give_way === 'sleep' && !isOnlyLane;
+    cessions.set(id, { job, lanes, isEmptied, last: isOnlyLane ? null : lastAwake(draft, job, lanes) });
+  }
+  return cessions;
+}
+
+function isOpen(draft: Draft, lane: LaneId): boolean {
+  return isUsable(at(draft.snapshot.lanes, lane));
+}
+
+/** By job: lanes that a stage of its own holds, is about to be granted, or waits for behind another stage. */
 function lanesTaken(draft: Draft): Map<JobId, Set<LaneId>> {
-  const { grants, requests } = draft.snapshot;
+  const { snapshot } = draft;
+  const { grant, reservations } = draft.plan();
+  const granted = new Set(grant.map((order) => order.request));
+  const lanesKept = new Map(reservations.map(({ request, lanes }) => [request, lanes.length]));
+  const holders = [...snapshot.grants, ...snapshot.requests.filter((request) => granted.has(request.id))];
+  const held = new Set(holders.flatMap((holder) => holder.lanes));
   const taken = new Map<JobId, Set<LaneId>>();
-  for (const { job, lanes } of [...grants, ...requests.filter((request) => canBeGranted(draft, request))]) {
+  const take = (job: JobId, lanes: readonly LaneId[]): void => {
     const own = taken.get(job) ?? new Set();
     for (const lane of lanes) own.add(lane);
     taken.set(job, own);
+  };
+  for (const { job, lanes } of holders) take(job, lanes);
+  for (const request of snapshot.requests) {
+    const { id, job, lanes } = request;
+    if (granted.has(id) || !canBeGranted(draft, request)) continue;
+    const isNext = lanesKept.get(id) === lanes.length;
+    take(job, isNext ? lanes : lanes.filter((lane) => held.has(lane)));
   }
   return taken;
 }
 
-/** Engines give way on lanes taken, and have all their slots on the others. */
-function shrinkAndExpand(draft: Draft, job: JobState, taken: Lanes, options: Options): void {
-  const kept = taken.size === 0 ? null : keptEngine(draft, job, taken);
-  const isOnlyLane = taken.size > 0 && usableLanes(draft.snapshot, job) === 1;
-  for (const engine of job.engines) {
-    if (engine.status !== 'awake' || draft.isLeaving(engine)) continue;
-    const resident = { job, engine };
-    if (!taken.has(engine.lane)) setSlots(draft, resident, job.slotsMax, 'no stage of its job is here');
-    else if (isOnlyLane) setSlots(draft, resident, 0, 'a stage of its job takes the only lane it can use');
-    else if (engine === kept) setSlots(draft, resident, job.slotsMax, 'no other engine of its job is awake');
-    else if (options.give_way === 'sleep') draft.sleep(resident, 'a stage of its job takes the lane');
-    else setSlots(draft, resident, 0, 'a stage of its job takes the lane');
-  }
-}
-
-/** The engine on a lane taken that must go on because it would be the job's last; null when none must. */
-function keptEngine(draft: Draft, job: JobState, taken: Lanes): EngineState | null {
+/** The engine that must go on because no other of the job is awake elsewhere; null when none must. */
+function lastAwake(draft: Draft, job: JobState, taken: ReadonlySet<LaneId>): EngineState | null {
   if (job.demand.rollouts === 0) return null;
-  const awake = job.engines.filter((engine) => engine.status === 'awake' && !draft.isLeaving(engine));
+  const awake = job.engines.filter(({ status, lane }) => status === 'awake' && isOpen(draft, lane));
   if (awake.some((engine) => !taken.has(engine.lane))) return null;
   // One that runs stays the one: those held keep their sequences and may have more.
   const order = (a: EngineState, b: EngineState): number =>
@@ -102,33 +127,31 @@ function keptEngine(draft: Draft, job: JobState, taken: Lanes): EngineState | nu
   return awake.sort(order)[0] ?? null;
 }
 
-function usableLanes(snapshot: Snapshot, job: JobState): number {
-  return job.engineLanes.filter((lane) => isUsable(at(snapshot.lanes, lane))).length;
+function shrink(draft: Draft, { job, lanes, isEmptied, last }: Cession): void {
+  if (!isEmptied) return;
+  for (const engine of job.engines) {
+    if (engine.status !== 'awake' || engine === last || !lanes.has(engine.lane)) continue;
+    draft.sleep({ job, engine }, GIVES_WAY);
+  }
 }
 
-/** Engines wake on lanes not taken while sequences have no slot there, and one wherever there is work at all. */
-function wake(draft: Draft, job: JobState, taken: Lanes): void {
-  let missing = Math.max(job.demand.runnable, Math.min(job.demand.rollouts, 1));
-  for (const engine of job.engines) {
-    if (!taken.has(engine.lane) && !draft.isLeaving(engine)) missing -= draft.slotsOf(engine);
-  }
-  if (missing <= 0) return;
-  for (const lane of sleepingLanes(draft, job)) {
-    if (taken.has(lane)) continue;
-    const reason = `${missing} sequences have no slot`;
-    const waking = { job, lane, slots: job.slotsMax, reason };
-    const isComing = wakeWhenRoom(draft, waking, (resident) => isSpare(draft, resident, job));
-    if (isComing) missing -= job.slotsMax;
-    if (missing <= 0) return;
-  }
+function goOn(allotment: Allotment, { job, last }: Cession): void {
+  if (last === null || allotment.draft.isLeaving(last) || !allotment.fits(job, last.lane)) return;
+  allotment.give(job, last.lane, job.slotsMax);
+}
+
+/** None wakes where a stage of its job is; those awake leave if the lanes are to be empty. */
+function isOut(allotment: Allotment, cession: Cession | undefined, lane: LaneId): boolean {
+  if (cession?.lanes.has(lane) !== true || allotment.slots(cession.job, lane) > 0) return false;
+  return cession.isEmptied || engineOn(cession.job, lane) === undefined;
 }
 
 /** The sleep orders, each with a place to go: the job's engine with most room if that is enough for all, else the queue. */
-function moves(draft: Draft, plan: Plan): SleepOrder[] {
+function moves(draft: Draft, sleep: readonly SleepOrder[]): SleepOrder[] {
   const promised = new Map<EngineState, number>();
   const roomOn = (engine: EngineState): number =>
     draft.slotsOf(engine) - engine.running - (promised.get(engine) ?? 0);
-  return plan.sleep.map((order) => {
+  return sleep.map((order) => {
     const job = draft.snapshot.jobs.get(order.job);
     const running = job === undefined ? 0 : (engineOn(job, order.lane)?.running ?? 0);
     if (job === undefined || running === 0) return order;

@@ -30,6 +30,6 @@ function plan(snapshot: Snapshot): Plan {
   }
   const allotment = new Allotment(draft);
   if (first !== undefined) fillInOrder(allotment, [first]);
-  reach(allotment, (job) => job !== first);
+  reach(allotment, { whyOut: (job) => (job === first ? null : 'not its turn') });
   return draft.plan();
 }

@@ -66,7 +66,7 @@ export const sloGuard: PolicyDefinition<Options> = {
     const hosts = serveAll(allotment, front);
     const guards = stepGuards(draft, hosts, options);
     const background = contenders(draft).filter((job) => !isForeground(job));
-    shareByWork(allotment, background, tokensLeft, (lane) => guards.has(lane));
+    shareByWork(allotment, background, tokensLeft, { all: (lane) => guards.has(lane) });
     for (const [lane, guard] of guards) shareLane(allotment, lane, guard, background);
     reach(allotment);
     holdIdle(draft, guards);
