@@ -2,7 +2,7 @@ import { LaneLost } from '../lanes/remote-lane.js';
 import { at } from '../lib/assert.js';
 import { nowMs } from '../lib/clock.js';
 import { toError } from '../lib/errors.js';
-import type { Policy, ResizeOrder, SleepOrder, WakeOrder } from '../scheduler/plan.js';
+import type { AdmissionOrder, Policy, ResizeOrder, SleepOrder, WakeOrder } from '../scheduler/plan.js';
 import { type Effects, type PlanRecord, Scheduler } from '../scheduler/scheduler.js';
 import type { ExclusiveStage } from '../scheduler/stages.js';
 import type { EngineState, JobSpec } from '../scheduler/state.js';
@@ -196,6 +196,7 @@ export class Conductor {
       wake: (order) => this.#wake(order),
       sleep: (order) => this.#sleep(order),
       resize: (order) => this.#resize(order),
+      admit: (order) => this.#admit(order),
       reviewAt: (timeMs) => this.#reviewAt(timeMs),
       record: (record) => {
         this.#cycles = record.cycle;
@@ -248,6 +249,15 @@ export class Conductor {
       await this.parts.fleet.limitSlots(lane, slots);
       // With more slots there may be room for those that wait.
       this.update();
+    } catch (error) {
+      this.#failed(error);
+      throw error;
+    }
+  }
+
+  async #admit({ lane, admission }: AdmissionOrder): Promise<void> {
+    try {
+      await this.parts.fleet.admit(lane, admission);
     } catch (error) {
       this.#failed(error);
       throw error;

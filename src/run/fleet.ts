@@ -1,3 +1,4 @@
+import type { Admission } from '../engine/admission.js';
 import type { SequenceRequest } from '../engine/sequence.js';
 import type { EngineUpdate } from '../engine/engine.js';
 import { assert, at } from '../lib/assert.js';
@@ -155,6 +156,11 @@ export class Fleet {
   /** The lane's engine runs at most so many sequences at once from now on; the others are held where they are. */
   async limitSlots(lane: number, slots: number): Promise<void> {
     await this.#request(lane, { kind: 'slots', job: this.options.job, slots });
+  }
+
+  /** How the lane's engine admits sequences from now on; null: each takes all the cache it may need. */
+  async admit(lane: number, admission: Admission | null): Promise<void> {
+    await this.#request(lane, { kind: 'admission', job: this.options.job, admission });
   }
 
   /** Training will want its lane at about `expectedMs`. Nobody is told where there is no lane to tell. */

@@ -116,6 +116,10 @@ class Simulation {
         this.#job(order.job).resize(order.lane, order.slots);
         return Promise.resolve();
       },
+      admit: ({ job, lane, admission }) => {
+        this.#job(job).admit(lane, admission);
+        return Promise.resolve();
+      },
       reviewAt: (timeMs) => this.#clock.set(this.#review, timeMs),
       record: (record) => this.#records.plan(record),
       violation: (violations) => {

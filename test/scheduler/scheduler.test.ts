@@ -48,6 +48,10 @@ class FakeLanes implements Effects {
     return pending(this.resizing, order, () => undefined);
   }
 
+  admit(): Promise<void> {
+    return Promise.resolve();
+  }
+
   reviewAt(timeMs: number): void {
     this.reviews.push(timeMs);
   }

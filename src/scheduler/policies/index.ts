@@ -6,6 +6,7 @@ import { fifo } from './fifo.js';
 import { gapRatio } from './gap-ratio.js';
 import { priority } from './priority.js';
 import { roundRobin } from './round-robin.js';
+import { segmentCap } from './segment-cap.js';
 import { serial } from './serial.js';
 import { shortestFirst } from './shortest-first.js';
 import { staticShares } from './static-shares.js';
@@ -21,6 +22,7 @@ export const POLICIES: ReadonlyMap<string, PolicyDefinition> = new Map([
   entry(gapRatio),
   entry(tokenWeighted),
   entry(shortestFirst),
+  entry(segmentCap),
 ]);
 
 /** Every definition's options in one type: `create` reads them by its own schema. */
