@@ -1,5 +1,6 @@
-import { blocksFor } from '../kernels/kv-cache.js';
+import { BLOCK_TOKENS, blocksFor } from '../kernels/kv-cache.js';
 import { assert } from '../lib/assert.js';
+import { advancing, segmentHasRoom, type Admission, type Resident } from './admission.js';
 import { KvBlocks } from './kv-blocks.js';
 import type { FinishReason, Sequence } from './sequence.js';
 
@@ -31,8 +32,9 @@ const NO_ROOM: MakeRoom = () => false;
  * Continuous batching (Orca, Yu et al., 2022): each step takes one decode row from every running sequence and fills
  * what is left of the batch with prefill rows, oldest sequence first. Fewer may be let run than there are slots. A
  * running sequence may be sent away, its slot and blocks freed, and return later, before any that never ran. One whose
- * environment thinks is parked: without a slot, its cache where it is for as long as nobody else needs the blocks. Pure
- * bookkeeping: no device, no clock.
+ * environment thinks is parked: without a slot, its cache where it is for as long as nobody else needs the blocks.
+ * A sequence takes all the blocks its turn may need when it is admitted, or, under a rule of admission, as it grows.
+ * Pure bookkeeping: no device, no clock.
  */
 export class Batcher {
   /** Oldest first, all four. */
@@ -44,6 +46,10 @@ export class Batcher {
   readonly #blocks: KvBlocks;
   #blocksMax = Infinity;
   #slotsMax: number;
+  #admission: Admission | null = null;
+  /** Blocks the rule of admission leaves to all. */
+  #admissionBlocks = Infinity;
+  #evictions = 0;
   #serial = 0;
   #arrivals = 0;
   #rowsRepeated = 0;
@@ -94,6 +100,25 @@ export class Batcher {
     this.#slotsMax = Math.min(slots, this.limits.slots);
   }
 
+  /**
+   * From now on sequences take blocks as they grow, and are admitted and advance as the rule says; null takes it back.
+   * Whoever runs keeps what it has.
+   *
+   * @param blocksMin what the longest sequence needs: the rule leaves no fewer
+   */
+  limitAdmission(admission: Admission | null, blocksMin: number): void {
+    this.#admission = admission;
+    const blocks = admission === null ? Infinity : Math.floor(admission.kvTokensMax / BLOCK_TOKENS);
+    this.#admissionBlocks = Math.max(blocks, blocksMin);
+  }
+
+  /** Sequences sent away without their cache because those admitted before them grew, since the last call. */
+  takeEvictions(): number {
+    const evictions = this.#evictions;
+    this.#evictions = 0;
+    return evictions;
+  }
+
   /** Rows that were put in a batch though they had been in one before, since the last call. */
   takeRowsRepeated(): number {
     const rows = this.#rowsRepeated;
@@ -117,7 +142,7 @@ export class Batcher {
     this.#admit(makeRoom);
     const entries: BatchEntry[] = [];
     let rowsLeft = this.limits.batchTokensMax;
-    const unheld = this.#running.slice(0, this.#slotsMax);
+    const unheld = this.#unheld(makeRoom);
     for (const sequence of unheld) {
       if (sequence.prefillRowsLeft > 0 || sequence.rowsLeft === 0) continue;
       entries.push({ sequence, start: sequence.nextPosition, count: 1, samples: true });
@@ -191,13 +216,69 @@ export class Batcher {
     }
   }
 
-  /** Gives a sequence a slot and all the blocks its turn may need, or does nothing and says false. */
+  /** Those that get rows: each has the blocks for its next one. */
+  #unheld(makeRoom: MakeRoom): Sequence[] {
+    const inOrder = this.#inOrderOfAdmission();
+    const admission = this.#admission;
+    const may = admission === null ? null : advancing(admission, inOrder.map(residentOf), this.#inLine);
+    const chosen =
+      may === null
+        ? this.#running.slice(0, this.#slotsMax)
+        : inOrder.filter((_, index) => may[index]).slice(0, this.#slotsMax);
+    return chosen.filter((sequence) => sequence.slot >= 0 && this.#grow(sequence, makeRoom));
+  }
+
+  /**
+   * Gives a sequence the blocks for its next row: those that are free, then those of others without a slot, then those
+   * of whoever was admitted last (as vLLM does), at worst its own. The one admitted first keeps what it has, so that it
+   * comes to its end. False when there are none, or it has been sent away itself.
+   */
+  #grow(sequence: Sequence, makeRoom: MakeRoom): boolean {
+    if (sequence.rowsLeft === 0) return true;
+    const missing = (): number => blocksFor(sequence.nextPosition + 1) - sequence.blocks.length;
+    while (missing() > 0 && missing() > this.#blocksLeft) {
+      if (makeRoom(sequence, missing() - this.#blocksLeft)) break;
+      const victim = this.#inOrderOfAdmission().slice(1).at(-1);
+      if (victim === undefined) return false;
+      victim.loseCache();
+      this.sendAway(victim);
+      this.#evictions++;
+      if (victim === sequence) return false;
+    }
+    if (missing() > 0) sequence.blocks = [...sequence.blocks, ...this.#blocks.take(missing())];
+    return true;
+  }
+
+  /** How many wait to be admitted or to return. */
+  get #inLine(): number {
+    return this.#waiting.length + this.#away.length;
+  }
+
+  #inOrderOfAdmission(): Sequence[] {
+    return this.#running.toSorted((a, b) => a.serial - b.serial);
+  }
+
+  /** Blocks to be admitted with: all its turn may need, or those for what it has, its next token and that of all others. */
+  #wanted(sequence: Sequence): { readonly blocks: number; readonly spare: number } {
+    if (this.#admission === null) return { blocks: blocksFor(sequence.tokensInCacheMax), spare: 0 };
+    const blocks = blocksFor(Math.min(sequence.tokensInCacheMax, sequence.tokenCount + 1));
+    const isFull = ({ nextPosition, blocks: own }: Sequence): boolean =>
+      blocksFor(nextPosition + 1) > own.length;
+    return { blocks, spare: this.#running.filter(isFull).length };
+  }
+
+  /** Gives a sequence a slot and the blocks to begin with, or does nothing and says false. */
   #enter(sequence: Sequence, makeRoom: MakeRoom): boolean {
     if (this.#running.length >= this.#slotsMax) return false;
     const slot = this.#freeSlots.at(-1);
     if (slot === undefined) return false;
-    const wanted = blocksFor(sequence.tokensInCacheMax) - sequence.blocks.length;
-    const missing = wanted > 0 ? wanted - this.#blocksLeft : 0;
+    const admission = this.#admission;
+    const residents = admission === null ? [] : this.#running.map(residentOf);
+    if (admission !== null && !segmentHasRoom(admission, residents, residentOf(sequence).tokens))
+      return false;
+    const { blocks, spare } = this.#wanted(sequence);
+    const wanted = Math.max(0, blocks - sequence.blocks.length);
+    const missing = wanted > 0 ? wanted + spare - this.#blocksLeft : 0;
     if (missing > 0 && !makeRoom(sequence, missing)) return false;
     this.#freeSlots.pop();
     sequence.slot = slot;
@@ -209,7 +290,7 @@ export class Batcher {
   /** Blocks that may be taken; fewer than none where more are in use than are allowed by now. */
   get #blocksLeft(): number {
     const inUse = this.#blocks.total - this.#blocks.freeCount;
-    return Math.min(this.#blocks.freeCount, this.#blocksMax - inUse);
+    return Math.min(this.#blocks.freeCount, Math.min(this.#blocksMax, this.#admissionBlocks) - inUse);
   }
 
   /** Takes the slot, and all blocks but the first `kept`, from a sequence that may have neither. */
@@ -219,6 +300,14 @@ export class Batcher {
     sequence.slot = -1;
     sequence.blocks = sequence.blocks.slice(0, kept);
   }
+}
+
+function residentOf(sequence: Sequence): Resident {
+  const { generated, drawsInFlight, tokensInCacheMax } = sequence;
+  return {
+    tokens: generated.tokenIds.length + drawsInFlight,
+    kvTokensMax: blocksFor(tokensInCacheMax) * BLOCK_TOKENS,
+  };
 }
 
 /** From one list to another, to its place in the order of arrival. */

@@ -1,3 +1,4 @@
+import type { Admission } from './admission.js';
 import type { Program } from '../gpu/ops.js';
 import type { Buckets } from '../model/layout.js';
 import type { KvCounts } from '../telemetry/records.js';
@@ -49,6 +50,13 @@ export interface Engine {
    * many. The others are held where they are, caches kept; steps under way finish. No token changes.
    */
   limitSlots(slots: number): void;
+  /**
+   * From now on sequences take cache as they grow, and run as the rule says; null: each again takes all it may need
+   * when it is admitted. The budget counts in whole blocks, and is never less than the longest sequence needs. A cache
+   * for which there is no room any more is dropped, that of the sequence admitted last first, and computed again to the
+   * same bits later. No token changes.
+   */
+  limitAdmission(admission: Admission | null): void;
   /** Takes a sequence in. An episode that comes between two turns is parked at once. */
   add(request: SequenceRequest): void;
   /**
@@ -93,7 +101,10 @@ export interface Engine {
   comeBack(): void;
   /** What became of the caches on the device in the leaves since the last call; `held` is that of the last one. */
   takeKvCounts(): KvCounts;
-  /** Caches of episodes that left because others needed their blocks, since the last call: numbers of sequences. */
+  /**
+   * Caches that left because others needed their blocks, since the last call: numbers of sequences. They are those of
+   * episodes between two turns and, under a rule of admission, of sequences that gave way to others that grew.
+   */
   takeDisplacedCounts(): DisplacedCounts;
   /** Rows prefilled a second time because their cache was dropped, since the last call. */
   takeTokensRecomputed(): number;

@@ -62,7 +62,7 @@ export class KvTravel {
   takeDisplacedCounts(): DisplacedCounts {
     const { spilled, dropped } = this.#displaced;
     this.#displaced = NONE;
-    return { spilled, dropped };
+    return { spilled, dropped: dropped + this.batcher.takeEvictions() };
   }
 
   /** See `Engine.leave`. */

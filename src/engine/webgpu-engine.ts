@@ -19,6 +19,7 @@ import { nowMs } from '../lib/clock.js';
 import type { ModelConfig } from '../model/config.js';
 import type { Buckets, ParamLayout } from '../model/layout.js';
 import type { KvCounts } from '../telemetry/records.js';
+import type { Admission } from './admission.js';
 import { Batcher, type BatchEntry, type BatcherLimits } from './batcher.js';
 import { checkRequest, checkTurn } from './check-request.js';
 import type { DisplacedCounts, Engine, EngineUpdate, EvictedSequence, KvOnPreempt } from './engine.js';
@@ -140,6 +141,10 @@ export class WebGpuEngine implements Engine {
 
   limitSlots(slots: number): void {
     this.#batcher.limitSlots(slots);
+  }
+
+  limitAdmission(admission: Admission | null): void {
+    this.#batcher.limitAdmission(admission, blocksFor(this.options.contextTokensMax));
   }
 
   get stepsInFlight(): number {

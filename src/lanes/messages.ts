@@ -1,3 +1,4 @@
+import type { Admission } from '../engine/admission.js';
 import type { EngineUpdate, EvictedSequence } from '../engine/engine.js';
 import type { SequenceRequest } from '../engine/sequence.js';
 import type { EngineOptions } from '../engine/webgpu-engine.js';
@@ -66,6 +67,8 @@ export type LaneRequest =
    * caches kept: at 0 all of them. Without a word from the plan it is all the slots the engine has.
    */
   | { readonly kind: 'slots'; readonly job: string; readonly slots: number }
+  /** How the engine admits sequences from now on; null: each takes all the cache it may need, as at first. */
+  | { readonly kind: 'admission'; readonly job: string; readonly admission: Admission | null }
   /** Keeps the trainer's present weights as the frozen reference. */
   | { readonly kind: 'keepReference'; readonly job: string }
   /**
@@ -127,6 +130,7 @@ export interface LaneAnswers {
   createEngine: { readonly bytes: number };
   removeTrainer: null;
   slots: null;
+  admission: null;
   removeEngine: { readonly evicted: readonly EvictedSequence[] };
   loadState: null;
   keepReference: null;

@@ -79,6 +79,10 @@ export class Tenant {
         this.#needEngine().engine.limitSlots(request.slots);
         this.parts.executor.wake();
         return null;
+      case 'admission':
+        this.#needEngine().engine.limitAdmission(request.admission);
+        this.parts.executor.wake();
+        return null;
       case 'add':
         for (const sequence of request.sequences) this.#needEngine().engine.add(sequence);
         this.parts.executor.wake();

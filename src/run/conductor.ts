@@ -102,6 +102,7 @@ export class Conductor {
       sleep: (order) => this.#of(order.job).sleep(order),
       resize: (order) => this.#of(order.job).resize(order),
       segment: (order) => this.#segment(order),
+      admit: (order) => this.#of(order.job).admit(order),
       reviewAt: (timeMs) => this.#reviewAt(timeMs),
       record: (record) => {
         this.#cycles = record.cycle;

@@ -2,7 +2,7 @@ import { LaneLost } from '../lanes/remote-lane.js';
 import { at } from '../lib/assert.js';
 import { nowMs } from '../lib/clock.js';
 import { toError } from '../lib/errors.js';
-import type { ResizeOrder, SleepOrder, WakeOrder } from '../scheduler/plan.js';
+import type { AdmissionOrder, ResizeOrder, SleepOrder, WakeOrder } from '../scheduler/plan.js';
 import type { Scheduler } from '../scheduler/scheduler.js';
 import type { ExclusiveStage } from '../scheduler/stages.js';
 import type { EngineState, JobSpec } from '../scheduler/state.js';
@@ -170,6 +170,15 @@ export class JobConductor {
       await this.parts.fleet.limitSlots(lane, slots);
       // With more slots there may be room for those that wait.
       this.update();
+    } catch (error) {
+      this.#failed(error);
+      throw error;
+    }
+  }
+
+  async admit({ lane, admission }: AdmissionOrder): Promise<void> {
+    try {
+      await this.parts.fleet.admit(lane, admission);
     } catch (error) {
       this.#failed(error);
       throw error;

@@ -1,3 +1,4 @@
+import type { Admission } from '../engine/admission.js';
 import type { EngineUpdate } from '../engine/engine.js';
 import type { SequenceRequest } from '../engine/sequence.js';
 import type { EngineOptions } from '../engine/webgpu-engine.js';
@@ -134,6 +135,11 @@ export class JobFleet implements FleetMember {
   /** The lane's engine runs at most so many sequences at once from now on; the others are held where they are. */
   async limitSlots(lane: number, slots: number): Promise<void> {
     await this.fleet.request(lane, { kind: 'slots', job: this.job, slots });
+  }
+
+  /** How the lane's engine admits sequences from now on; null: each takes all the cache it may need. */
+  async admit(lane: number, admission: Admission | null): Promise<void> {
+    await this.fleet.request(lane, { kind: 'admission', job: this.job, admission });
   }
 
   /** Training will want its lane at about `expectedMs`. */

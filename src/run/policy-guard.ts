@@ -38,6 +38,11 @@ const list = <Shape extends z.ZodRawShape>(shape: Shape) =>
 
 const engine = { job: text, lane: number };
 
+const admission = z.object(
+  { kvTokensMax: number, segments: z.array(z.object({ fromTokens: number, sequencesMax: number })) },
+  'a rule of admission, or null',
+);
+
 const answerSchema = z.object(
   {
     wake: list({ ...engine, slots: number, version: number }),
@@ -49,6 +54,7 @@ const answerSchema = z.object(
       lane: number,
       segment: z.object({ sliceUs: number, inFlightUs: number }).nullable(),
     }).optional(),
+    admission: list({ ...engine, admission: admission.nullable() }).optional(),
     reviewAtMs: number.optional(),
     memory: plainValue().optional(),
   },
@@ -67,10 +73,11 @@ function answerOf(answer: unknown): Plan {
     const what = issue === undefined || issue.path.length === 0 ? 'the answer' : keyText(issue.path);
     throw new Error(`${what} must be ${issue?.message ?? 'a plan'}`);
   }
-  const { reviewAtMs, memory, segments, ...orders } = parsed.data;
+  const { reviewAtMs, memory, segments, admission: admissions, ...orders } = parsed.data;
   return {
     ...orders,
     ...(segments === undefined ? {} : { segments }),
+    ...(admissions === undefined ? {} : { admission: admissions }),
     ...(reviewAtMs === undefined ? {} : { reviewAtMs }),
     ...(memory === undefined ? {} : { memory }),
   };

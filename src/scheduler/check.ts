@@ -1,5 +1,6 @@
+import { flawOf } from '../engine/admission.js';
 import { assert, at } from '../lib/assert.js';
-import type { Plan, SegmentOrder, SleepOrder, WakeOrder } from './plan.js';
+import type { AdmissionOrder, Plan, SegmentOrder, SleepOrder, WakeOrder } from './plan.js';
 import {
   bytesFree,
   engineOn,
@@ -34,6 +35,7 @@ export const INVARIANTS = {
   12: 'bytes fit: on no lane that gets something is more promised than it has; sleepers count until they sleep',
   13: 'no rollout is lost: whatever runs on an engine put to sleep goes to the queue or to an engine that stays awake',
   14: 'versions only rise: an engine wakes with the newest there is',
+  15: 'an engine is told to admit in a way that it can: once, awake and staying so, within its cache, room for the longest sequence',
   16: 'segments are set once for a lane in use: whole µs from 1 to a second, at least one slice in flight, at most two',
 } as const;
 
@@ -55,6 +57,7 @@ export function check(snapshot: Snapshot, plan: Plan): Violation[] {
   const checker = new Checker(snapshot, plan);
   checker.checkReview();
   checker.checkEngines();
+  checker.checkAdmission();
   checker.checkStages();
   checker.checkBytes();
   checker.checkSegments();
@@ -105,6 +108,32 @@ class Checker {
     for (const order of wakes) if (this.#checkWake(order)) this.#wakes.push(order);
     for (const order of sleeps) if (this.#checkAwake('sleep', order)) this.#checkMove(order);
     for (const order of resizes) if (this.#checkAwake('resize', order)) this.#checkSlots(order, 0);
+  }
+
+  /** 15: beside any other order for the same engine but one to sleep. */
+  checkAdmission(): void {
+    const named = new Set<string>();
+    for (const order of this.plan.admission ?? []) {
+      const flaw = named.has(nameOf(order)) ? 'it is told twice' : this.#flawOf(order);
+      named.add(nameOf(order));
+      if (flaw !== null) this.#fail(15, `admission: ${nameOf(order)}: ${flaw}`, { order });
+    }
+  }
+
+  #flawOf({ job: id, lane, admission }: AdmissionOrder): string | null {
+    const job = this.snapshot.jobs.get(id);
+    if (job === undefined || job.finished) return 'its job is not there, or has finished';
+    if (engineOn(job, lane)?.status !== 'awake') return 'it is not awake';
+    if (this.#engines.get(id)?.get(lane) === 'sleep') return 'it is put to sleep';
+    if (admission === null) return null;
+    const { kv } = job;
+    if (kv === undefined) return 'nobody knows its cache';
+    const { kvTokensMax } = admission;
+    if (kvTokensMax > kv.tokens) return `${kvTokensMax} tokens are more than its cache of ${kv.tokens}`;
+    const { sequenceTokensMax } = kv;
+    if (kvTokensMax < sequenceTokensMax)
+      return `${kvTokensMax} tokens hold no sequence of ${sequenceTokensMax}`;
+    return flawOf(admission);
   }
 
   checkStages(): void {

@@ -1,4 +1,5 @@
 import { assert, at } from '../lib/assert.js';
+import { NO_LENGTHS, withEnded, type EndedRollout } from './lengths.js';
 import { isExclusive, type ExclusiveStage } from './stages.js';
 import type { Demand, EngineState, JobId, JobSpec, JobState, LaneId, LaneState, Snapshot } from './state.js';
 import { engineOn } from './state.js';
@@ -22,7 +23,13 @@ export type SchedulerEvent =
       readonly bytes: number;
     }
   | { readonly kind: 'stageReleased'; readonly request: number }
-  | { readonly kind: 'demandChanged'; readonly job: JobId; readonly demand: Demand }
+  | {
+      readonly kind: 'demandChanged';
+      readonly job: JobId;
+      readonly demand: Demand;
+      /** Rollouts that came to their end since the last; left out where there are none. */
+      readonly ended?: readonly EndedRollout[];
+    }
   /** An engine's own report: the sequences it runs, the weights it holds, the tokens it has sampled since the last. */
   | {
       readonly kind: 'progress';
@@ -69,7 +76,7 @@ function fold(snapshot: Snapshot, event: SchedulerEvent): Snapshot {
     case 'stageReleased':
       return releaseStage(snapshot, event.request);
     case 'demandChanged':
-      return changeDemand(snapshot, event.job, event.demand);
+      return changeDemand(snapshot, event.job, event.demand, event.ended);
     case 'progress':
       return progress(snapshot, event);
     case 'versionPublished':
@@ -137,8 +144,15 @@ function addJob(snapshot: Snapshot, spec: JobSpec): Snapshot {
   assert(isCount(spec.version), `job ${id}: version ${spec.version}`);
   assert(spec.weight > 0 && Number.isFinite(spec.weight), `job ${id}: weight ${spec.weight}`);
   assert(isCount(spec.stepRollouts), `job ${id}: ${spec.stepRollouts} rollouts a step`);
+  const { kv } = spec;
+  const isKv = kv === undefined || (isCount(kv.tokens) && isCount(kv.sequenceTokensMax) && kv.tokens > 0);
+  assert(
+    isKv && (kv?.tokens ?? 0) >= (kv?.sequenceTokensMax ?? 0),
+    `job ${id}: ${kv?.tokens} tokens of cache`,
+  );
   const demand = { rollouts: 0, runnable: 0, tokensRemaining: 0 };
-  return withJob(snapshot, { ...spec, demand, tokensDone: 0, engines: [], finished: false });
+  const nothing = { demand, tokensDone: 0, lengths: NO_LENGTHS, engines: [] };
+  return withJob(snapshot, { ...spec, ...nothing, finished: false });
 }
 
 function finishJob(snapshot: Snapshot, id: JobId): Snapshot {
@@ -173,7 +187,12 @@ function releaseStage(snapshot: Snapshot, request: number): Snapshot {
   return { ...snapshot, grants };
 }
 
-function changeDemand(snapshot: Snapshot, id: JobId, demand: Demand): Snapshot {
+function changeDemand(
+  snapshot: Snapshot,
+  id: JobId,
+  demand: Demand,
+  ended: readonly EndedRollout[] = [],
+): Snapshot {
   const job = liveJob(snapshot, id);
   const { rollouts, runnable, tokensRemaining } = demand;
   assert(
@@ -184,7 +203,8 @@ function changeDemand(snapshot: Snapshot, id: JobId, demand: Demand): Snapshot {
     tokensRemaining >= 0 && Number.isFinite(tokensRemaining),
     `${id}: ${tokensRemaining} tokens remaining`,
   );
-  return withJob(snapshot, { ...job, demand: { rollouts, runnable, tokensRemaining } });
+  const lengths = withEnded(job.lengths, ended);
+  return withJob(snapshot, { ...job, demand: { rollouts, runnable, tokensRemaining }, lengths });
 }
 
 function progress(snapshot: Snapshot, event: SchedulerEvent & { kind: 'progress' }): Snapshot {

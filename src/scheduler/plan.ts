@@ -1,4 +1,5 @@
 import type { z } from 'zod';
+import type { Admission } from '../engine/admission.js';
 import { assert } from '../lib/assert.js';
 import type {
   EngineState,
@@ -50,6 +51,13 @@ export interface SegmentOrder extends Order {
   readonly segment: Segment | null;
 }
 
+/** Give an engine awake another rule by which it admits sequences; null: each takes all it may need, as at waking. */
+export interface AdmissionOrder extends Order {
+  readonly job: JobId;
+  readonly lane: LaneId;
+  readonly admission: Admission | null;
+}
+
 export interface GrantOrder extends Order {
   readonly request: number;
 }
@@ -68,6 +76,7 @@ export interface Plan {
   readonly grant: readonly GrantOrder[];
   readonly reservations: readonly Reservation[];
   readonly segments?: readonly SegmentOrder[];
+  readonly admission?: readonly AdmissionOrder[];
   /** Plan again no later than this even if nothing happens, in ms on the snapshot's clock. */
   readonly reviewAtMs?: number;
   /** Plain JSON that comes back as `snapshot.memory`; left out, the old one stays. */
@@ -100,8 +109,8 @@ export const EMPTY_PLAN: Plan = { wake: [], sleep: [], resize: [], grant: [], re
 
 /** True when the plan asks nothing of any lane and grants nothing. */
 export function isIdle(plan: Plan): boolean {
-  const segments = plan.segments?.length ?? 0;
-  return plan.wake.length + plan.sleep.length + plan.resize.length + plan.grant.length + segments === 0;
+  const more = (plan.segments?.length ?? 0) + (plan.admission?.length ?? 0);
+  return plan.wake.length + plan.sleep.length + plan.resize.length + plan.grant.length + more === 0;
 }
 
 /** The snapshot once a checked plan has been ordered: engines wake or fall asleep, requests have become grants. */
@@ -118,7 +127,9 @@ export function commit(snapshot: Snapshot, plan: Plan): Snapshot {
 type Engines = Map<LaneId, EngineState>;
 
 function commitEngines(snapshot: Snapshot, plan: Plan): ReadonlyMap<JobId, JobState> {
-  if (plan.wake.length + plan.sleep.length + plan.resize.length === 0) return snapshot.jobs;
+  const { admission: admissions = [] } = plan;
+  if (plan.wake.length + plan.sleep.length + plan.resize.length + admissions.length === 0)
+    return snapshot.jobs;
   const changed = new Map<JobId, Engines>();
   const enginesOf = (id: JobId): Engines => {
     const known = changed.get(id);
@@ -135,6 +146,7 @@ function commitEngines(snapshot: Snapshot, plan: Plan): ReadonlyMap<JobId, JobSt
   };
   for (const order of plan.sleep) change(order, { status: 'fallingAsleep' });
   for (const order of plan.resize) change(order, { slots: order.slots });
+  for (const order of admissions) change(order, { admission: order.admission });
   for (const { job, lane, slots, version } of plan.wake) {
     const bytes = jobOf(snapshot, job).engineBytes;
     const started = { running: 0, tokenLatencyMs: null, stepMs: null, bytes };

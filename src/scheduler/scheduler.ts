@@ -5,6 +5,7 @@ import { reduce, type SchedulerEvent } from './events.js';
 import {
   commit,
   EMPTY_PLAN,
+  type AdmissionOrder,
   type Plan,
   type Policy,
   type ResizeOrder,
@@ -32,6 +33,7 @@ export interface Effects {
   sleep(order: SleepOrder): Promise<void>;
   resize(order: ResizeOrder): Promise<void>;
   segment(order: SegmentOrder): Promise<void>;
+  admit(order: AdmissionOrder): Promise<void>;
   /** Dispatch a `tick` at this time, in ms on `nowMs`'s clock; replaces any earlier wish. */
   reviewAt(timeMs: number): void;
   /** One call for every cycle. The records of a run, in order, are all it takes to replay its decisions. */
@@ -210,6 +212,12 @@ export class Scheduler {
     for (const order of plan.segments ?? []) {
       this.#start(order.lane, 'setting its segments', async () => {
         await this.effects.segment(order);
+        return null;
+      });
+    }
+    for (const order of plan.admission ?? []) {
+      this.#start(order.lane, `telling ${order.job} how to admit`, async () => {
+        await this.effects.admit(order);
         return null;
       });
     }

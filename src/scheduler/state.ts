@@ -1,4 +1,6 @@
 import { assert, at } from '../lib/assert.js';
+import type { Admission } from '../engine/admission.js';
+import type { Lengths } from './lengths.js';
 import type { ExclusiveStage } from './stages.js';
 
 /** Index of a lane in `Snapshot.lanes`. */
@@ -40,6 +42,8 @@ export interface EngineState {
   readonly tokenLatencyMs: number | null;
   /** What one decode step of it takes the device, the time it waits for others left out, in ms; null before it has told. */
   readonly stepMs: number | null;
+  /** How it admits sequences; left out or null: each takes all the cache it may need. */
+  readonly admission?: Admission | null;
   /** Device memory it occupies, in bytes, until it has fallen asleep. */
   readonly bytes: number;
 }
@@ -52,6 +56,14 @@ export interface Demand {
   readonly runnable: number;
   /** Tokens still expected over all of them. */
   readonly tokensRemaining: number;
+}
+
+/** The cache of one engine of a job. */
+export interface KvSpec {
+  /** Tokens it holds, of all sequences together. */
+  readonly tokens: number;
+  /** Tokens of the longest sequence there can be, its prompt included; at most `tokens`. */
+  readonly sequenceTokensMax: number;
 }
 
 /** What is fixed about a job from the moment it is added. */
@@ -75,6 +87,8 @@ export interface JobSpec {
   readonly stepRollouts: number;
   /** Somebody waits for its tokens: p99 between two tokens of a sequence should stay below this, in ms. Null: nobody. */
   readonly tokenLatencyMs: number | null;
+  /** Left out: nobody knows, and no engine of it is told how to admit. */
+  readonly kv?: KvSpec;
 }
 
 export interface JobState extends JobSpec {
@@ -83,6 +97,8 @@ export interface JobState extends JobSpec {
   readonly demand: Demand;
   /** Tokens its engines have sampled since it was added. */
   readonly tokensDone: number;
+  /** Of its rollouts that have ended. */
+  readonly lengths: Lengths;
   /** Engines not asleep, ascending by lane. */
   readonly engines: readonly EngineState[];
   /** Done or given up. It stays in the snapshot only until its last engine is asleep. */

@@ -17,6 +17,8 @@ export class JobAccount {
   rollouts = 0;
   decoded = 0;
   tokensRecomputed = 0;
+  evictions = 0;
+  kvTokensPeak = 0;
   weightBytes = 0;
   weightBytesBroadcast = 0;
   readonly #fates = { trained: 0, served: 0, filtered: 0, expired: 0, aborted: 0 };

@@ -1,4 +1,5 @@
 import type { Scheduler } from '../scheduler/scheduler.js';
+import type { EndedRollout } from '../scheduler/lengths.js';
 import type { Demand, JobId, LaneId } from '../scheduler/state.js';
 import { Timer, type SimClock } from './clock.js';
 import type { LatencyHistogram } from './latency.js';
@@ -18,6 +19,8 @@ interface Demanding {
   readonly id: JobId;
   readonly isOver: boolean;
   readonly demand: Demand;
+  /** Rollouts that ended since it was asked last. */
+  takeEnded(): readonly EndedRollout[];
 }
 
 /** An engine that tells of its progress. */
@@ -115,11 +118,13 @@ export class Desk {
     scheduler.plan();
   }
 
-  #tellDemand(scheduler: Scheduler, { id, isOver, demand }: Demanding): void {
+  #tellDemand(scheduler: Scheduler, job: Demanding): void {
+    const { id, isOver, demand } = job;
     const told = scheduler.snapshot.jobs.get(id)?.demand;
     if (isOver || told === undefined) return;
     if (told.rollouts === demand.rollouts && told.runnable === demand.runnable) return;
-    scheduler.dispatch({ kind: 'demandChanged', job: id, demand });
+    const ended = job.takeEnded();
+    scheduler.dispatch({ kind: 'demandChanged', job: id, demand, ...(ended.length > 0 ? { ended } : {}) });
   }
 
   #tellProgress(scheduler: Scheduler, engine: Reporting): void {

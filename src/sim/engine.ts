@@ -1,17 +1,16 @@
+import type { Admission } from '../engine/admission.js';
 import { assert } from '../lib/assert.js';
 import type { JobId, LaneId } from '../scheduler/state.js';
 import { Timer } from './clock.js';
 import { stepMs } from './cost-model.js';
 import { Heap } from './heap.js';
+import { KvGate, STEP_SLACK, type GatedEngine } from './kv-gate.js';
 import { LatencyHistogram } from './latency.js';
 import type { Reporting } from './desk.js';
 import type { Busy } from './records.js';
-import type { SimJobSpec } from './scenario.js';
+import { turnTokensMax, type SimJobSpec } from './scenario.js';
 import type { KvHome, SimSequence } from './sequence.js';
 import type { World } from './world.js';
-
-/** Steps are counted in doubles: this much short of a whole one is one. */
-const STEP_SLACK = 1e-6;
 
 /** The job an engine works for. */
 export interface EngineOwner {
@@ -20,6 +19,8 @@ export interface EngineOwner {
   decoded(tokens: number): void;
   /** So many tokens will have to be read again. */
   cacheLost(tokens: number): void;
+  /** A sequence has lost its cache to others of the engine; the engine's cache held so many tokens at most so far. */
+  evicted(sequences: number, kvTokensPeak: number): void;
   /** A sequence has all tokens of its turn; it has left its slot, its KV is still here. */
   turnEnded(sequence: SimSequence): void;
   /** The number of sequences an engine runs may have changed, and with it the room it has. */
@@ -78,6 +79,8 @@ export class SimEngine implements KvHome, Reporting {
   /** KV kept, no slot. */
   readonly #held: SimSequence[] = [];
   readonly #thinking = new Set<SimSequence>();
+  /** Null where the cache is not simulated. */
+  readonly #gate: KvGate | null;
 
   constructor(
     readonly owner: EngineOwner,
@@ -89,6 +92,9 @@ export class SimEngine implements KvHome, Reporting {
     this.#updatedMs = lane.world.clock.nowMs;
     this.latency = owner.spec.tokenLatencyMs === null ? null : new LatencyHistogram();
     this.told.version = version;
+    const { kvTokens } = owner.spec;
+    this.#gate =
+      kvTokens === undefined ? null : new KvGate(this.#gated(), kvTokens, turnTokensMax(owner.spec));
   }
 
   get jobId(): JobId {
@@ -157,6 +163,7 @@ export class SimEngine implements KvHome, Reporting {
   resize(slots: number): void {
     this.#advance();
     this.slots = slots;
+    if (this.#gate !== null) return this.#update();
     const excess = this.#active - slots;
     if (excess > 0) {
       const newest = [...this.#decoding.items, ...this.#prefilling]
@@ -174,11 +181,24 @@ export class SimEngine implements KvHome, Reporting {
     const running = [...this.#decoding.items, ...this.#prefilling];
     for (const sequence of running) this.#stop(sequence);
     const evicted = [...running, ...this.#held.splice(0)].sort((a, b) => a.id - b.id);
+    this.#gate?.clear();
     for (const sequence of [...evicted, ...this.#thinking]) this.owner.cacheLost(sequence.dropCache());
     this.#thinking.clear();
     this.slots = 0;
     this.#update();
     return evicted;
+  }
+
+  /** How it admits sequences from now on. Where the cache is not simulated there is always room. */
+  admit(admission: Admission | null): void {
+    if (this.#gate === null) return;
+    this.#advance();
+    this.#gate.admission = admission;
+    // Their next boundaries are others now.
+    const active = [...this.#decoding.items, ...this.#prefilling].sort((a, b) => a.id - b.id);
+    for (const sequence of active) this.#stop(sequence);
+    this.#held.unshift(...active);
+    this.#update();
   }
 
   /** Every whole token sampled so far is committed to its sequence. */
@@ -212,6 +232,7 @@ export class SimEngine implements KvHome, Reporting {
     const endStep = Math.min(
       this.#decoding.peek()?.finishStep ?? Infinity,
       this.#prefill?.endStep ?? Infinity,
+      this.#steps + (this.#gate?.stepsUntilFull() ?? Infinity),
     );
     const dueMs = this.#rate > 0 ? Math.max(0, endStep - this.#steps) / this.#rate : Infinity;
     clock.set(this.timer, clock.nowMs + dueMs);
@@ -224,6 +245,7 @@ export class SimEngine implements KvHome, Reporting {
 
   #fire(): void {
     this.#advance();
+    this.#gate?.measure();
     const ended: SimSequence[] = [];
     if (this.#prefill !== null && this.#prefill.endStep <= this.#steps + STEP_SLACK)
       this.#endPrefill(this.#prefill);
@@ -231,7 +253,12 @@ export class SimEngine implements KvHome, Reporting {
       const next = this.#decoding.peek();
       if (next === undefined || next.finishStep > this.#steps + STEP_SLACK) break;
       this.#stop(next);
-      assert(next.turnLeft === 0, `a turn ended with ${next.turnLeft} tokens to go`);
+      if (next.turnLeft > 0) {
+        // It has come to its next segment.
+        assert(this.#gate !== null, `a turn ended with ${next.turnLeft} tokens to go`);
+        this.#held.unshift(next);
+        continue;
+      }
       this.#thinking.add(next);
       ended.push(next);
     }
@@ -244,27 +271,44 @@ export class SimEngine implements KvHome, Reporting {
   /** The sequence's episode is over: nothing of it stays here. */
   forget(sequence: SimSequence): void {
     this.#thinking.delete(sequence);
+    this.#gate?.remove(sequence);
     sequence.engine = null;
   }
 
   /** Free slots go to those that wait here; then the lane is shared out anew. */
   #update(): void {
     if (this.#isFiring) return;
-    while (this.#active < this.slots) {
+    this.#gate?.regulate();
+    while (this.#gate === null && this.#active < this.slots) {
       const sequence = this.#held.shift();
       if (sequence === undefined) break;
-      if (sequence.prefillLeft > 0) this.#prefilling.push(sequence);
-      else this.#decode(sequence, this.#steps);
+      this.#run(sequence);
     }
     this.lane.share(this);
     this.owner.engineChanged(this);
+  }
+
+  /** As the gate sees it. */
+  #gated(): GatedEngine {
+    const steps = (): number => this.#steps;
+    const slots = (): number => this.slots;
+    const run = (sequence: SimSequence): void => this.#run(sequence);
+    const stop = (sequence: SimSequence): void => this.#stop(sequence);
+    const parts = { decoding: this.#decoding, prefilling: this.#prefilling, held: this.#held };
+    return { home: this, owner: this.owner, ...parts, thinking: this.#thinking, steps, slots, run, stop };
+  }
+
+  #run(sequence: SimSequence): void {
+    if (sequence.prefillLeft > 0) this.#prefilling.push(sequence);
+    else this.#decode(sequence, this.#steps);
   }
 
   #decode(sequence: SimSequence, startStep: number): void {
     sequence.firstVersion ??= this.version;
     this.#timeGap(sequence);
     sequence.startStep = startStep;
-    sequence.finishStep = startStep + sequence.turnLeft;
+    const boundary = this.#gate?.boundaryAfter(sequence.tokens) ?? Infinity;
+    sequence.finishStep = startStep + Math.min(sequence.turnLeft, boundary - sequence.tokens);
     this.#startSum += startStep;
     this.#decoding.push(sequence);
   }

@@ -1,3 +1,4 @@
+import type { Admission } from '../engine/admission.js';
 import { assert, at } from '../lib/assert.js';
 import type { SleepOrder, WakeOrder } from '../scheduler/plan.js';
 import type { LaneId } from '../scheduler/state.js';
@@ -105,6 +106,11 @@ export class Engines {
 
   resize(lane: LaneId, slots: number): void {
     this.#on(lane).resize(slots);
+    this.place();
+  }
+
+  admit(lane: LaneId, admission: Admission | null): void {
+    this.#on(lane).admit(admission);
     this.place();
   }
 

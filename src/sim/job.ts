@@ -1,6 +1,8 @@
+import type { Admission } from '../engine/admission.js';
 import { assert, at } from '../lib/assert.js';
 import { Random, seedKey } from '../lib/prng.js';
 import type { SleepOrder, WakeOrder } from '../scheduler/plan.js';
+import type { EndedRollout } from '../scheduler/lengths.js';
 import type { ExclusiveStage } from '../scheduler/stages.js';
 import type { Demand, JobSpec, LaneId } from '../scheduler/state.js';
 import { JobAccount } from './account.js';
@@ -10,7 +12,7 @@ import type { EngineOwner, SimEngine } from './engine.js';
 import { Engines } from './engines.js';
 import type { SimLane } from './lane.js';
 import type { SimJobOutcome } from './outcome.js';
-import { type SimJobSpec, tokensMax } from './scenario.js';
+import { sequenceTokensMax, type SimJobSpec, tokensMax } from './scenario.js';
 import { SimSequence } from './sequence.js';
 import { StageRun } from './stage.js';
 import type { World } from './world.js';
@@ -43,6 +45,8 @@ export class SimJob implements EngineOwner {
   /** Committed tokens of the unfinished. */
   #outstandingTokens = 0;
   #stage: StageRun | null = null;
+  /** Not told to the scheduler yet. */
+  #ended: EndedRollout[] = [];
   readonly #tokensMax: number;
 
   constructor(
@@ -115,12 +119,27 @@ export class SimJob implements EngineOwner {
     this.#engines.resize(lane, slots);
   }
 
+  admit(lane: LaneId, admission: Admission | null): void {
+    this.#engines.admit(lane, admission);
+  }
+
   laneLost(lane: LaneId): void {
     this.#engines.laneLost(lane);
   }
 
   cacheLost(tokens: number): void {
     this.#account.tokensRecomputed += tokens;
+  }
+
+  evicted(sequences: number, kvTokensPeak: number): void {
+    this.#account.evictions += sequences;
+    this.#account.kvTokensPeak = Math.max(this.#account.kvTokensPeak, kvTokensPeak);
+  }
+
+  takeEnded(): readonly EndedRollout[] {
+    const ended = this.#ended;
+    this.#ended = [];
+    return ended;
   }
 
   decoded(tokens: number): void {
@@ -139,6 +158,8 @@ export class SimJob implements EngineOwner {
       this.#outstanding--;
       this.#outstandingTokens -= sequence.tokens;
       this.#account.rollouts++;
+      const { tokens, contextTokens } = sequence;
+      this.#ended.push({ promptTokens: contextTokens - tokens, tokens });
       const rewardMs = draw(this.spec.rewardMs, this.#stageRandom);
       if (rewardMs > 0) this.world.clock.after(rewardMs, () => this.#scored(sequence));
       else this.#scored(sequence);
@@ -168,6 +189,8 @@ export class SimJob implements EngineOwner {
       rollouts: account.rollouts,
       tokens: account.tokens(this.#liveTokens()),
       tokensRecomputed: account.tokensRecomputed,
+      evictions: account.evictions,
+      kvTokensPeak: account.kvTokensPeak,
       queueWaitMs: account.queueWaitMs,
       staleness: account.staleness,
       weightBytes: account.weightBytes,
@@ -180,8 +203,18 @@ export class SimJob implements EngineOwner {
     const { id, weight, trainerLane, engineLanes, slotsMax, engineBytes, trainerBytes } = this.spec;
     const { groupsPerStep, groupSize, tokenLatencyMs } = this.spec;
     const stepRollouts = trainerLane === null ? 0 : groupsPerStep * groupSize;
+    const { kvTokens } = this.spec;
+    const kv =
+      kvTokens === undefined
+        ? {}
+        : {
+            kv: {
+              tokens: kvTokens,
+              sequenceTokensMax: sequenceTokensMax(this.spec, this.world.faults.stragglers?.factor),
+            },
+          };
     const lanes = { trainerLane, engineLanes, slotsMax, engineBytes, trainerBytes };
-    return { id, weight, ...lanes, version: 0, stepRollouts, tokenLatencyMs };
+    return { id, weight, ...lanes, ...kv, version: 0, stepRollouts, tokenLatencyMs };
   }
 
   #prepared(): void {

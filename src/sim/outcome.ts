@@ -30,6 +30,10 @@ export interface SimJobOutcome {
   readonly tokens: SimTokens;
   /** Read a second time because a cache was lost. */
   readonly tokensRecomputed: number;
+  /** Caches dropped because others of the same engine grew. */
+  readonly evictions: number;
+  /** Most tokens in the cache of one engine; 0 where caches are not simulated. */
+  readonly kvTokensPeak: number;
   /** From asking for a stage to its grant; every sample up to a bound. */
   readonly queueWaitMs: Readonly<Partial<Record<ExclusiveStage, readonly number[]>>>;
   /** Rollouts trained on, by how many versions behind the newest their first token was. */

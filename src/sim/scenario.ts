@@ -89,6 +89,8 @@ export interface SimJobSpec extends SimWork {
   /** What a pull moves. */
   readonly weightBytes: number;
   readonly tokenLatencyMs: number | null;
+  /** Tokens the cache of one engine holds; left out: the cache is not simulated, and always holds all. */
+  readonly kvTokens?: number;
   /** In place of what is drawn: these rollouts in this order, over again when they are used up. */
   readonly recorded?: readonly RecordedRollout[];
 }
@@ -146,6 +148,21 @@ export function tokensMax(job: SimJobSpec): number {
   return Math.max(1, Math.ceil(largest(job.completionTokens))) * Math.max(1, Math.ceil(largest(job.turns)));
 }
 
+/** Most tokens it may sample in one turn. */
+export function turnTokensMax(job: SimJobSpec): number {
+  return job.recorded === undefined ? Math.max(1, Math.ceil(largest(job.completionTokens))) : tokensMax(job);
+}
+
+/** Most tokens that one of its sequences may have, prompt and observations included; `factor` stretches turns. */
+export function sequenceTokensMax(job: SimJobSpec, factor = 1): number {
+  if (job.recorded !== undefined)
+    return job.recorded.reduce((most, { promptTokens, tokens }) => Math.max(most, promptTokens + tokens), 1);
+  const turns = Math.max(1, Math.ceil(largest(job.turns)));
+  const turnTokens =
+    Math.ceil(turnTokensMax(job) * Math.max(1, factor)) + Math.ceil(largest(job.observationTokens));
+  return Math.max(1, Math.ceil(largest(job.promptTokens))) + turns * turnTokens;
+}
+
 /** @throws UserError for the first thing that cannot be simulated. */
 export function assertScenario({ lanes, jobs, faults }: SimScenario): void {
   const lanesAre = lanes.length === 1 ? 'there is one lane' : `there are ${lanes.length} lanes`;
@@ -159,6 +176,11 @@ export function assertScenario({ lanes, jobs, faults }: SimScenario): void {
     need(!ids.has(job.id), `two jobs are named "${job.id}": give each a name of its own`);
     ids.add(job.id);
     const own = [...job.engineLanes, ...(job.trainerLane === null ? [] : [job.trainerLane])];
+    const tokens = sequenceTokensMax(job, faults?.stragglers?.factor);
+    need(
+      job.kvTokens === undefined || (Number.isSafeInteger(job.kvTokens) && job.kvTokens > tokens),
+      `job "${job.id}": kvTokens is ${job.kvTokens}, must be a whole number above ${tokens}, its longest sequence`,
+    );
     const strange = own.find((lane) => lanes[lane] === undefined);
     need(strange === undefined, `job "${job.id}": no lane ${strange}: ${lanesAre}`);
     need(job.engineLanes.length > 0, `job "${job.id}": engineLanes is empty, must name a lane`);

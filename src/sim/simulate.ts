@@ -120,6 +120,10 @@ class Simulation {
         at(this.#lanes, lane).align(segment);
         return Promise.resolve();
       },
+      admit: ({ job, lane, admission }) => {
+        this.#job(job).admit(lane, admission);
+        return Promise.resolve();
+      },
       reviewAt: (timeMs) => this.#clock.set(this.#review, timeMs),
       record: (record) => this.#records.plan(record),
       violation: (violations) => {

@@ -265,6 +265,7 @@ describe('a policy that breaks an invariant', () => {
       sleep: () => Promise.resolve(),
       resize: () => Promise.resolve(),
       segment: () => Promise.resolve(),
+      admit: () => Promise.resolve(),
       reviewAt: () => undefined,
       // As a run's records do, whatever the policy answered.
       record: ({ plan }) => void lines(plan),

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import type { Admission } from '#src/engine/admission.js';
 import { Random } from '#src/lib/prng.js';
 import { check, INVARIANTS, type Invariant } from '#src/scheduler/check.js';
 import { reduce } from '#src/scheduler/events.js';
@@ -92,6 +93,26 @@ class Scene {
   addResize(engine: { job: string; lane: LaneId } | null, slots = 1): Plan | null {
     if (engine === null) return null;
     return { ...this.plan, resize: [...this.plan.resize, { ...engine, slots, reason }] };
+  }
+
+  /** A rule that any engine with a cache can keep, if it has so many tokens. */
+  admission(kvTokensMax: number): Admission {
+    return { kvTokensMax, segments: [{ fromTokens: 0, sequencesMax: 3 }] };
+  }
+
+  /** An engine of a job that is not over, which no order names. */
+  awakeToStay(): { job: string; lane: LaneId } | null {
+    return this.pick(this.engines('awake', this.live));
+  }
+
+  addAdmission(
+    engine: { job: string; lane: LaneId } | null,
+    admission: Admission | null,
+    plan = this.plan,
+  ): Plan | null {
+    if (engine === null) return null;
+    const { job, lane } = engine;
+    return { ...plan, admission: [...(plan.admission ?? []), { job, lane, admission, reason }] };
   }
 
   /** Grants a request that waits, in place of its reservation. */
@@ -286,6 +307,30 @@ const CORRUPTIONS: Readonly<Record<Exclude<Invariant, 0>, readonly Corruption[]>
       return { ...scene.plan, wake: [{ ...first, version }, ...others] };
     },
   ],
+  15: [
+    (scene) => scene.addAdmission(scene.pick(scene.engines('waking')), scene.admission(64)),
+    (scene) => {
+      const sleep = scene.pick(scene.plan.sleep);
+      return sleep === null ? null : scene.addAdmission(sleep, null);
+    },
+    (scene) =>
+      scene.addAdmission(scene.awakeToStay(), scene.admission(scene.random.pick([1e9, 1, NaN, 64.5]))),
+    (scene) => {
+      const segments = scene.random.pick([
+        [{ fromTokens: 1, sequencesMax: 1 }],
+        [{ fromTokens: 0, sequencesMax: 0 }],
+        [
+          { fromTokens: 0, sequencesMax: 1 },
+          { fromTokens: 0, sequencesMax: 1 },
+        ],
+      ]);
+      return scene.addAdmission(scene.awakeToStay(), { ...scene.admission(64), segments });
+    },
+    (scene) => {
+      const engine = scene.awakeToStay();
+      return scene.addAdmission(engine, null, scene.addAdmission(engine, null) ?? scene.plan);
+    },
+  ],
   16: [
     (scene) => scene.segment(GOOD_SEGMENT, GOOD_SEGMENT),
     (scene) => scene.segment({ sliceUs: scene.random.pick([0, -5, 0.5, NaN, 1e7]), inFlightUs: 1e7 }),
@@ -347,7 +392,6 @@ describe('check', () => {
       },
       { invariant: 2, message: 'wake: there is no job a', context: { order: wake[0] } },
     ]);
-    const numbers = Array.from({ length: 15 }, (_, number) => number);
-    expect(Object.keys(INVARIANTS).map(Number)).toEqual([...numbers, 16]);
+    expect(Object.keys(INVARIANTS).map(Number)).toEqual(Array.from({ length: 17 }, (_, number) => number));
   });
 });

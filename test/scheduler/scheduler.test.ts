@@ -54,6 +54,10 @@ class FakeLanes implements Effects {
     return pending(this.aligning, order, () => undefined);
   }
 
+  admit(): Promise<void> {
+    return Promise.resolve();
+  }
+
   reviewAt(timeMs: number): void {
     this.reviews.push(timeMs);
   }

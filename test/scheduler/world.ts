@@ -1,5 +1,6 @@
 import type { Random } from '#src/lib/prng.js';
 import { reduce, type SchedulerEvent } from '#src/scheduler/events.js';
+import type { EndedRollout } from '#src/scheduler/lengths.js';
 import type { Plan } from '#src/scheduler/plan.js';
 import { isExclusive, STAGES, type ExclusiveStage } from '#src/scheduler/stages.js';
 import {
@@ -39,10 +40,16 @@ export const asks = (
   bytes = 0,
 ): SchedulerEvent => ({ kind: 'stageRequested', job, stage, lanes, bytes });
 
-export const wants = (job: string, rollouts: number, runnable = rollouts): SchedulerEvent => ({
+export const wants = (
+  job: string,
+  rollouts: number,
+  runnable = rollouts,
+  ended: readonly EndedRollout[] = [],
+): SchedulerEvent => ({
   kind: 'demandChanged',
   job,
   demand: { rollouts, runnable, tokensRemaining: rollouts * 10 },
+  ...(ended.length > 0 ? { ended } : {}),
 });
 
 /** An engine's way to awake, without a plan. */
@@ -114,7 +121,7 @@ export function randomEvent(snapshot: Snapshot, random: Random): SchedulerEvent 
   }
   if (draw < 95) {
     const rollouts = random.int(0, 3) === 0 ? 0 : random.int(0, 24);
-    return wants(job.id, rollouts, random.int(0, rollouts));
+    return wants(job.id, rollouts, random.int(0, rollouts), endedRollouts(rollouts));
   }
   return { kind: 'versionPublished', job: job.id, version: job.version + random.int(1, 2) };
 }
@@ -141,6 +148,7 @@ function randomJob(snapshot: Snapshot, random: Random): JobSpec {
     weight: random.pick([0.5, 1, 1, 3]),
     stepRollouts: random.int(0, 16),
     tokenLatencyMs: random.int(0, 3) === 0 ? random.int(5, 50) : null,
+    kv: { tokens: 256, sequenceTokensMax: 64 },
   };
 }
 
@@ -164,6 +172,14 @@ function randomEngineEvent(jobs: readonly JobState[], random: Random): Scheduler
   const tokenLatencyMs = random.int(1, 100);
   const told = { tokens, tokenLatencyMs, stepMs: tokenLatencyMs / 8 };
   return { kind: 'progress', job: job.id, lane, running, version, ...told };
+}
+
+/** As many rollouts, of all lengths that fit the caches of `randomJob`. */
+function endedRollouts(count: number): EndedRollout[] {
+  return Array.from({ length: count }, (_, index) => ({
+    promptTokens: 4,
+    tokens: 1 + ((index * index) % 60),
+  }));
 }
 
 function randomAsk(job: JobState, snapshot: Snapshot, random: Random): SchedulerEvent {

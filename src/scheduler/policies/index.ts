@@ -9,6 +9,7 @@ import { gapRatio } from './gap-ratio.js';
 import { partialOverlap } from './partial-overlap.js';
 import { priority } from './priority.js';
 import { roundRobin } from './round-robin.js';
+import { segmentCap } from './segment-cap.js';
 import { serial } from './serial.js';
 import { shortestFirst } from './shortest-first.js';
 import { sloGuard } from './slo-guard.js';
@@ -31,6 +32,7 @@ export const POLICIES: ReadonlyMap<string, PolicyDefinition> = new Map([
   entry(stageAligned),
   entry(partialOverlap),
   entry(coexecRoundRobin),
+  entry(segmentCap),
 ]);
 
 /** Every definition's options in one type: `create` reads them by its own schema. */
