@@ -20,6 +20,9 @@ export function estimate(samples: readonly (number | null)[]): Estimate | null {
   const centre = mean(known);
   if (centre === null || known.length < samples.length) return null;
   if (known.length === 1) return { mean: centre, ci95: null };
+  const [first = centre] = known;
+  // Adding up and dividing need not give the very same number back.
+  if (known.every((sample) => sample === first)) return { mean: first, ci95: [first, first] };
   const variance = known.reduce((sum, sample) => sum + (sample - centre) ** 2, 0) / (known.length - 1);
   const reach = tCritical(CONFIDENCE, known.length - 1) * Math.sqrt(variance / known.length);
   const width = reach <= DUST * Math.abs(centre) ? 0 : reach;
