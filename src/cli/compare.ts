@@ -10,7 +10,7 @@ import { compareTable } from '../bench/compare/table.js';
 import { OutFolder, writeText } from '../bench/preempt/out-folder.js';
 import { nowMs } from '../lib/clock.js';
 import { UserError } from '../lib/errors.js';
-import { loadScenario } from '../run/scenario.js';
+import { loadScenario, type Scenario } from '../run/scenario.js';
 import { createProgress } from '../telemetry/progress.js';
 import type { Progress } from '../telemetry/progress-line.js';
 import { EXIT_OK } from './exit-codes.js';
@@ -38,7 +38,7 @@ export async function compare(file: string, flags: CompareFlags): Promise<number
   const options = resolveCompareOptions({ policies: listIn(flags.policies), repeats, live, simulated });
   const { scenario } = loadScenario({ file, set });
   const policyOf = await policyMakers(options.policies, scenario);
-  const runner = runnerFor(options.mode, policyOf);
+  const runner = runnerFor(options.mode, scenario, policyOf);
   if (flags.json !== undefined) await checkWritable(flags.json);
   const startedAt = new Date();
   const folder = await OutFolder.create(flags.out ?? defaultFolder(scenario.seed, startedAt));
@@ -52,10 +52,14 @@ export async function compare(file: string, flags: CompareFlags): Promise<number
   }
 }
 
-/** @throws UserError for live runs of a scenario, which `offbeat run` cannot do yet. */
-function runnerFor(mode: CompareOptions['mode'], policyOf: PolicyMaker): Runner {
-  if (mode === 'simulated') return new SimulatedRunner(policyOf, simScenarioOf);
-  throw new UserError('--live: offbeat compare cannot run a scenario live yet: add --simulated');
+/** @throws UserError for what the simulator cannot make of the scenario, and for live runs, which are still to come. */
+function runnerFor(mode: CompareOptions['mode'], scenario: Scenario, policyOf: PolicyMaker): Runner {
+  if (mode === 'live') {
+    throw new UserError('--live: offbeat compare cannot run a scenario live yet: add --simulated');
+  }
+  // Told before anything runs.
+  simScenarioOf(scenario);
+  return new SimulatedRunner(policyOf, simScenarioOf);
 }
 
 interface Work {

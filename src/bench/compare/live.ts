@@ -31,12 +31,16 @@ export interface LiveJobOutcome {
   readonly stalenessTokens: ReadonlyMap<number, number>;
 }
 
-/** Runs a scenario under a policy on the machine's own lanes; ends early, however it likes, when interrupted. */
-export type LiveRun = (
-  scenario: Scenario,
-  policy: NamedPolicy,
-  interrupted: AbortSignal,
-) => Promise<LiveOutcome>;
+export interface LiveRunContext {
+  readonly policy: NamedPolicy;
+  /** Which run of the contest it is: names its folder, if it leaves one. */
+  readonly order: Order;
+  /** When aborted, the run ends early; what it comes to is thrown away. */
+  readonly interrupted: AbortSignal;
+}
+
+/** Runs a scenario on the machine's own lanes. */
+export type LiveRun = (scenario: Scenario, context: LiveRunContext) => Promise<LiveOutcome>;
 
 /** Runs on the machine's own lanes. */
 export class LiveRunner implements Runner {
@@ -56,8 +60,9 @@ export class LiveRunner implements Runner {
     return this.#machine;
   }
 
-  async measure(scenario: Scenario, { policy }: Order, interrupted: AbortSignal): Promise<Measured> {
-    const outcome = await this.run(scenario, { name: policy, plan: this.policyOf(policy) }, interrupted);
+  async measure(scenario: Scenario, order: Order, interrupted: AbortSignal): Promise<Measured> {
+    const policy = { name: order.policy, plan: this.policyOf(order.policy) };
+    const outcome = await this.run(scenario, { policy, order, interrupted });
     this.#machine = outcome.jobs[0]?.summary.adapter ?? this.#machine;
     return measuredOf(outcome);
   }

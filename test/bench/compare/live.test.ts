@@ -157,8 +157,8 @@ test('a live runner hands over the scenario, a policy made anew and the signal, 
   const asked: unknown[] = [];
   const runner = new LiveRunner(
     (name) => policyNamed(name),
-    (given, policy, interrupted) => {
-      asked.push([given, policy.name, interrupted]);
+    (given, { policy, order, interrupted }) => {
+      asked.push([given, policy.name, order, interrupted]);
       return Promise.resolve(outcome());
     },
   );
@@ -166,7 +166,7 @@ test('a live runner hands over the scenario, a policy made anew and the signal, 
   const given = scenarioOf(scenario(), order);
   const { signal } = new AbortController();
   const run = await runner.measure(given, order, signal);
-  expect(asked).toEqual([[given, 'fifo', signal]]);
+  expect(asked).toEqual([[given, 'fifo', order, signal]]);
   expect(run.makespanMs).toBe(2000);
   expect(runner.machine).toEqual(ADAPTER);
 });

@@ -44,7 +44,6 @@ describe('an estimate', () => {
   });
 
   test('does not take the rounding of doubles for noise', () => {
-    expect(estimate([0.1 + 0.2, 0.3, 0.3])?.ci95).toEqual([0.3, 0.3].map(() => expect.closeTo(0.3, 15)));
     const [low = 0, high = 1] = estimate([0.1 + 0.2, 0.3, 0.3])?.ci95 ?? [];
     expect(high - low).toBe(0);
   });

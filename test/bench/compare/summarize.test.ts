@@ -112,7 +112,7 @@ describe('the table', () => {
   const lines = compareTable(result).split('\n');
 
   test('has a line a policy and job under what the columns are', () => {
-    const [serial = '', sums = ''] = lines.filter((line) => /^(serial|  sums) /.test(line));
+    const [serial = '', sums = ''] = lines.filter((line) => /^(serial| {2}sums) /.test(line));
     expect(serial.trim().split(/ {2,}/)).toEqual([
       'serial',
       '198 ±5.4',

@@ -8,7 +8,7 @@ import { aheadText, reachText } from '../words.js';
 import { measureCharts, slowdownCharts, stalenessCharts, waitCharts } from './charts.js';
 import { definitions } from './definitions.js';
 import { COMPARE_STYLE } from './style.js';
-import { differencesTable, numbersTable } from './tables.js';
+import { differencesTable, numbersTable, pairsTable } from './tables.js';
 import { timelinesCard } from './timelines.js';
 
 /** What the tiles at the top show. */
@@ -26,6 +26,7 @@ export function compareReportHtml(result: CompareResult, runs: readonly Measured
 whose 95 % confidence interval holds 0 is inside the noise.</p>
 ${says(result)}
 ${differencesTable(result)}
+${pairsTable(result)}
 <h2>Who had the lanes, and when?</h2>
 <p>The same work under each policy, over the same seconds.</p>
 ${timelinesCard(result, runs)}

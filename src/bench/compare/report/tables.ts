@@ -24,6 +24,23 @@ export function differencesTable({ policies, differences }: CompareResult): stri
 <tbody>${rows.join('')}</tbody></table></div>`;
 }
 
+/** Every policy against every other one by goodput; empty for two, who have met already. */
+export function pairsTable({ policies, differences }: CompareResult): string {
+  if (policies.length < 3) return '';
+  const heads = policies.slice(0, -1).map((policy) => `<th>${escapeHtml(policy)}</th>`);
+  const rows = policies.slice(1).map((policy, index) => {
+    const cells = policies.slice(0, -1).map((against, column) => {
+      const each = differences.find(
+        (one) => one.measure === 'goodput' && one.policy === policy && one.against === against,
+      );
+      return each === undefined || column > index ? '<td></td>' : differenceCell(each);
+    });
+    return `<tr><th>${escapeHtml(policy)}</th>${cells.join('')}</tr>`;
+  });
+  return `<details><summary>Every pair, by goodput</summary><div class="card wide"><table class="differences">
+<thead><tr><th>against</th>${heads.join('')}</tr></thead><tbody>${rows.join('')}</tbody></table></div></details>`;
+}
+
 /** Green for better, red for worse, plain for what nobody can tell. */
 function differenceCell(each: CompareDifference): string {
   const { better } = measureOf(each.measure);

@@ -52,6 +52,14 @@ describe('the page', () => {
     expect(page).toContain('<span class="verdict bad">49.');
   });
 
+  test('holds every pair against each other, of three policies or more', () => {
+    const pairs = /<summary>Every pair[^]*?<\/table>/.exec(html)?.[0] ?? '';
+    const cells = [...pairs.matchAll(/<td>(?:<span class="[a-z ]+">([^<]*))?/g)].map(([, text]) => text);
+    expect(cells).toEqual(['49.2 % higher', undefined, '47.6 % higher', 'inside the noise']);
+    const two = synthetic({ serial: THREE.serial, fifo: THREE.fifo });
+    expect(compareReportHtml(two.result, at(two.repeats, 0).runs, STARTED_AT)).not.toContain('Every pair');
+  });
+
   test('draws every policy over the same time, its end marked', () => {
     const pictures = html.match(/<section><h3>[^]*?<\/section>/g) ?? [];
     expect(pictures).toHaveLength(3);
