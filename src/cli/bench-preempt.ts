@@ -1,18 +1,17 @@
-import { access, constants, stat } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { measurePreemption } from '../bench/preempt/harness.js';
 import { resolveBenchOptions, type BenchOptions } from '../bench/preempt/options.js';
 import { OutFolder, writeText } from '../bench/preempt/out-folder.js';
 import { preemptReportHtml } from '../bench/preempt/report/page.js';
 import { preemptTable } from '../bench/preempt/table.js';
-import { errorText, UserError } from '../lib/errors.js';
 import { createProgress } from '../telemetry/progress.js';
 import { EXIT_OK } from './exit-codes.js';
 import { flagOf, listIn, numberIn } from './flags.js';
 import { interruptible } from './interrupt.js';
 import { result } from './output.js';
 import { defaultOutFolder } from './run.js';
+import { checkWritable } from './writable.js';
 
 /** What was typed; numbers and lists are still texts. */
 export interface BenchPreemptFlags {
@@ -95,20 +94,4 @@ function resolveFlags(flags: BenchPreemptFlags): BenchOptions {
 /** `runs/bench-preempt-20260131-235959-seed1`, by the clock on the wall. */
 function defaultFolder(seed: number, at: Date): string {
   return join('runs', `bench-preempt-${basename(defaultOutFolder(seed, at))}`);
-}
-
-/** Told before half an hour of measuring rather than after it. */
-async function checkWritable(file: string): Promise<void> {
-  try {
-    await access(dirname(file), constants.W_OK);
-    if (
-      await stat(file).then(
-        (found) => found.isDirectory(),
-        () => false,
-      )
-    )
-      throw new Error('a folder');
-  } catch (error) {
-    throw new UserError(`--json ${file}: cannot be written (${errorText(error)}): name another file`);
-  }
 }

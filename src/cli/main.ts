@@ -3,6 +3,7 @@ import { Command, CommanderError } from 'commander';
 import { z } from 'zod';
 import { UserError } from '../lib/errors.js';
 import type { BenchPreemptFlags } from './bench-preempt.js';
+import type { CompareFlags } from './compare.js';
 import { EXIT_BUG, EXIT_OK, EXIT_USER } from './exit-codes.js';
 import type { GenerateFlags } from './generate.js';
 import { complain, note, watchOutput } from './output.js';
@@ -74,6 +75,7 @@ function createProgram(done: Done): Command {
   addGenerate(program, done);
   addPretrain(program, done);
   addBench(program, done);
+  addCompare(program, done);
   addDoctor(program, done);
   return program.addHelpText(
     'after',
@@ -203,6 +205,34 @@ const BENCH_PREEMPT_HELP = [
     ['offbeat bench preempt --modes held,hint --slice-budgets 200,500', 'part of it'],
   ),
 ].join('\n');
+
+function addCompare(program: Command, done: Done): void {
+  program
+    .command('compare')
+    .description('run a scenario under several policies, and each of its jobs alone, and compare')
+    .argument('<scenario>', 'a TOML file with [[job]] tables, or a run config')
+    .requiredOption(
+      '--policies <name,…>',
+      'two or more, names or files (.ts, .js, .mjs); the first is the baseline',
+    )
+    .option('--repeats <count>', 'how often each is run, every time with the next seed (default: 3)')
+    .option('--live', 'on the lanes of this machine (default)')
+    .option('--simulated', 'on simulated lanes')
+    .option('--set <key=value>', 'override one key of the scenario; repeatable', collect)
+    .option('--json <file>', 'write the result here too')
+    .option('--out <dir>', 'the folder of report.html and result.json, new or empty')
+    .action(async (scenario: string, flags: CompareFlags) => {
+      const { compare } = await import('./compare.js');
+      done(await compare(scenario, flags));
+    })
+    .addHelpText(
+      'after',
+      examples(
+        ['offbeat compare examples/scenarios/four-agents.toml --policies serial,gapRatio --simulated', ''],
+        ['offbeat compare mine.toml --policies priority,./my-policy.ts --repeats 5', ''],
+      ),
+    );
+}
 
 function addDoctor(program: Command, done: Done): void {
   program

@@ -1,0 +1,113 @@
+import { basename, join } from 'node:path';
+import { runContest, type Contest, type Order, type Runner } from '../bench/compare/contest.js';
+import { resolveCompareOptions, type CompareOptions } from '../bench/compare/options.js';
+import { policyMakers, type PolicyMaker } from '../bench/compare/policies.js';
+import { compareReportHtml } from '../bench/compare/report/page.js';
+import { simScenarioOf } from '../bench/compare/sim-scenario.js';
+import { SimulatedRunner } from '../bench/compare/simulated.js';
+import { summarize } from '../bench/compare/summarize.js';
+import { compareTable } from '../bench/compare/table.js';
+import { OutFolder, writeText } from '../bench/preempt/out-folder.js';
+import { nowMs } from '../lib/clock.js';
+import { UserError } from '../lib/errors.js';
+import { loadScenario, type Scenario } from '../run/scenario.js';
+import { createProgress } from '../telemetry/progress.js';
+import type { Progress } from '../telemetry/progress-line.js';
+import { EXIT_OK } from './exit-codes.js';
+import { listIn, numberIn } from './flags.js';
+import { interruptible } from './interrupt.js';
+import { result } from './output.js';
+import { defaultOutFolder } from './run.js';
+import { checkWritable } from './writable.js';
+
+/** What was typed; numbers and lists are still texts. */
+export interface CompareFlags {
+  readonly policies: string;
+  readonly repeats?: string;
+  readonly live?: true;
+  readonly simulated?: true;
+  readonly set?: readonly string[];
+  readonly json?: string;
+  readonly out?: string;
+}
+
+/** `offbeat compare`: runs everything, prints the table, leaves result.json and report.html. */
+export async function compare(file: string, flags: CompareFlags): Promise<number> {
+  const { live, simulated, set = [] } = flags;
+  const repeats = flags.repeats === undefined ? undefined : numberIn(flags.repeats);
+  const options = resolveCompareOptions({ policies: listIn(flags.policies), repeats, live, simulated });
+  const { scenario } = loadScenario({ file, set });
+  const policyOf = await policyMakers(options.policies, scenario);
+  const runner = runnerFor(options.mode, scenario, policyOf);
+  if (flags.json !== undefined) await checkWritable(flags.json);
+  const startedAt = new Date();
+  const folder = await OutFolder.create(flags.out ?? defaultFolder(scenario.seed, startedAt));
+  const contest = { scenario, policies: options.policies, repeats: options.repeats };
+  try {
+    return await interruptible((interrupted) =>
+      measure({ contest, options, runner, folder, jsonFile: flags.json, startedAt }, interrupted),
+    );
+  } finally {
+    await folder.close();
+  }
+}
+
+/** @throws UserError for what the simulator cannot make of the scenario, and for live runs, which are still to come. */
+function runnerFor(mode: CompareOptions['mode'], scenario: Scenario, policyOf: PolicyMaker): Runner {
+  if (mode === 'live') {
+    throw new UserError('--live: offbeat compare cannot run a scenario live yet: add --simulated');
+  }
+  // Told before anything runs.
+  simScenarioOf(scenario);
+  return new SimulatedRunner(policyOf, simScenarioOf);
+}
+
+interface Work {
+  readonly contest: Contest;
+  readonly options: CompareOptions;
+  readonly runner: Runner;
+  readonly folder: OutFolder;
+  readonly jsonFile: string | undefined;
+  readonly startedAt: Date;
+}
+
+async function measure(
+  { contest, options, runner, folder, jsonFile, startedAt }: Work,
+  interrupted: AbortSignal,
+): Promise<number> {
+  const progress = createProgress(process.stderr);
+  const startMs = nowMs();
+  try {
+    const repeats = await runContest(contest, runner, interrupted, { onOrder: shown(progress) });
+    const [first] = repeats;
+    if (first === undefined) throw new UserError('interrupted before the first repeat was complete');
+    const compared = summarize(contest, repeats, {
+      mode: options.mode,
+      machine: runner.machine,
+      interrupted: interrupted.aborted,
+      wallS: (nowMs() - startMs) / 1000,
+    });
+    await progress.close();
+    const json = `${JSON.stringify(compared)}\n`;
+    await folder.write(json, compareReportHtml(compared, first.runs, startedAt));
+    if (jsonFile !== undefined) await writeText(jsonFile, json);
+    result(`${compareTable(compared)}report       ${folder.reportPath}\n`);
+    return EXIT_OK;
+  } catch (error) {
+    await progress.close('failed');
+    throw error;
+  }
+}
+
+/** "run 7 of 21: repeat 2, gapRatio". */
+function shown(progress: Progress): (order: Order, index: number, count: number) => void {
+  return ({ repeat, policy, solo }, index, count) => {
+    const what = solo === null ? policy : `${solo} alone`;
+    progress.phase(`run ${index + 1} of ${count}: repeat ${repeat + 1}, ${what}`);
+  };
+}
+
+/** `runs/compare-20260131-235959-seed1`, by the clock on the wall. */
+function defaultFolder(seed: number, at: Date): string {
+  return join('runs', `compare-${basename(defaultOutFolder(seed, at))}`);
+}
