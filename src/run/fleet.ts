@@ -7,7 +7,7 @@ import type { LaneRecords } from '../telemetry/records.js';
 import type { RunRecords } from '../telemetry/run-records.js';
 import type { LaneSettings } from '../lanes/settings.js';
 import type { LaneFault } from '../lanes/faults.js';
-import type { LaneAnswers, LaneRequest } from '../lanes/messages.js';
+import type { EpisodeTurn, LaneAnswers, LaneRequest } from '../lanes/messages.js';
 import { type LaneEvents, LaneLost, RemoteLane } from '../lanes/remote-lane.js';
 import type { AdapterSummary } from '../gpu/device.js';
 import type { ParamLayout } from '../model/layout.js';
@@ -150,6 +150,16 @@ export class Fleet {
   /** Gives sequences to an awake engine. */
   add(lane: number, sequences: readonly SequenceRequest[]): Promise<null> {
     return this.#request(lane, { kind: 'add', job: this.options.job, sequences });
+  }
+
+  /** Episodes parked in an awake engine go on with their next turns. */
+  extend(lane: number, turns: readonly EpisodeTurn[]): Promise<null> {
+    return this.#request(lane, { kind: 'extend', job: this.options.job, turns });
+  }
+
+  /** Episodes parked on the lane are over there: their caches are freed. */
+  finish(lane: number, ids: readonly number[]): Promise<null> {
+    return this.#request(lane, { kind: 'finish', job: this.options.job, ids });
   }
 
   /** The lane's engine runs at most so many sequences at once from now on; the others are held where they are. */

@@ -7,7 +7,7 @@ import type { Buckets } from '../model/layout.js';
 import type { LaneFault } from '../lanes/faults.js';
 import { LaneLost } from '../lanes/remote-lane.js';
 import type { LaneSettings } from '../lanes/settings.js';
-import { RewardPool } from '../tasks/reward-pool.js';
+import type { EnvironmentPool } from '../tasks/environment-pool.js';
 import { rewardFailure, type RewardResult } from '../tasks/reward-result.js';
 import { createProgress, type Progress } from '../telemetry/progress.js';
 import { RunFolder } from '../telemetry/run-folder.js';
@@ -17,6 +17,8 @@ import { policyNamed } from '../scheduler/policies/index.js';
 import { Conductor, type NamedPolicy } from './conductor.js';
 import { formatConfig, type RunConfig } from './config.js';
 import { DurableTrainer } from './durable-trainer.js';
+import { episodeEvents, openEnvironmentPool } from './episode-wiring.js';
+import { judged } from './episodes.js';
 import { Fleet, TRAINER_LANE } from './fleet.js';
 import { GrpoJob } from './grpo-job.js';
 import { Inbox } from './inbox.js';
@@ -41,7 +43,6 @@ export interface RunOptions {
 }
 
 const JOB = 'main';
-const REWARDS_QUEUED_MAX = 65_536;
 
 /**
  * Runs one job from its config to its run folder. The folder is made last, once model, task and adapter have been
@@ -158,17 +159,12 @@ interface RunParts {
 class Run {
   readonly #ledger = new TokenLedger();
   readonly #log: RunLog;
-  readonly #rewards: RewardPool;
+  readonly #rewards: EnvironmentPool;
 
   constructor(private readonly parts: RunParts) {
-    const { config, opened, tokenizer } = parts.prepared;
+    const { config, tokenizer } = parts.prepared;
     this.#log = new RunLog({ ...parts, config, tokenizer, ledger: this.#ledger, job: JOB });
-    this.#rewards = new RewardPool({
-      environment: opened.ref,
-      workersMax: config.reward.workers,
-      timeoutMs: config.reward.timeoutMs,
-      queueMax: REWARDS_QUEUED_MAX,
-    });
+    this.#rewards = openEnvironmentPool(parts.prepared);
   }
 
   async go(weights: Buckets): Promise<Summary> {
@@ -232,6 +228,7 @@ class Run {
           if (!(error instanceof LaneLost)) lifeline.end(toError(error));
         });
       },
+      ...episodeEvents(prepared, this.#rewards, fleet, (error) => lifeline.end(error)),
       score: (rollout) => this.#score(rollout),
       changed: () => conductor.update(),
     });
@@ -291,15 +288,13 @@ class Run {
   /** Never rejects: a rollout that cannot even be read is a marked failure, and ends the run. */
   async #score(rollout: Rollout): Promise<RewardResult> {
     const { prepared, lifeline } = this.parts;
-    const { task, promptTokenIds } = rollout.group;
     const startedMs = nowMs();
     try {
-      const result = await this.#rewards.score({
-        rolloutId: String(rollout.id),
-        task,
-        text: prepared.tokenizer.decode(rollout.generated.tokenIds, promptTokenIds),
-        finishReason: rollout.finishReason ?? 'abort',
-      });
+      const episode = judged(rollout, prepared.opened.environment, prepared.tokenizer);
+      const result =
+        'failed' in episode
+          ? episode
+          : await this.#rewards.score({ rolloutId: String(rollout.id), ...episode });
       // Those that the closing pool fails are no news.
       if (lifeline.reason === null) this.#log.scored(rollout, result, startedMs);
       return result;
