@@ -189,7 +189,7 @@ export class RolloutPool {
     assert(this.#parked.delete(id), `rollout ${id} ended in the middle of a turn`);
     if (lane !== null) episodes.finish(lane, [id]);
     rollout.lane = null;
-    this.#finish(rollout, rollout.finishReason ?? 'abort');
+    this.#finish(rollout, record.turns.at(-1)?.action.finishReason ?? 'abort');
     this.events.changed();
   }
 
@@ -216,7 +216,6 @@ export class RolloutPool {
     this.#running.delete(id);
     this.#onLane.set(lane, this.runningOn(lane) - 1);
     this.#parked.set(id, rollout);
-    rollout.finishReason = reason;
     rollout.episode.turnEnds.push(rollout.generated.tokenIds.length);
     const end = this.#whenTurnEnds.get(id);
     this.#whenTurnEnds.delete(id);

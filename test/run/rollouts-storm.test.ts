@@ -186,6 +186,9 @@ class Storm {
     const { rollouts, runnable } = this.pool.demand;
     expect(rollouts).toBe(this.#unscored);
     expect(rollouts - runnable).toBe(this.pending.count);
+    for (const { finishReason, finishedMs } of this.rollouts) {
+      expect(finishReason === null).toBe(finishedMs === null);
+    }
   }
 }
 
