@@ -53,3 +53,13 @@ test('examples/own-task.mjs: a task from a module, with a metric beside its rewa
     expect(rollout).toMatchObject({ failure: null, scores: { characters: expect.any(Number) as number } });
   }
 });
+
+test('examples/calculator.toml: rollouts of several turns, more of them than slots', async () => {
+  const args = ['examples/calculator.toml', '--set', 'steps=2', '--set', 'engine.slots=6'];
+  const { summary, rollouts } = await run('calculator', args);
+  expect(summary.steps).toBe(2);
+  expect(rollouts).toHaveLength(32);
+  for (const rollout of rollouts) {
+    expect(rollout).toMatchObject({ failure: null, episode: { stop_condition: 'terminated' } });
+  }
+});

@@ -1,5 +1,6 @@
 import type { Admission } from '../engine/admission.js';
 import type { EngineUpdate, EvictedSequence } from '../engine/engine.js';
+import type { Turn } from '../engine/episode.js';
 import type { SequenceRequest } from '../engine/sequence.js';
 import type { EngineOptions } from '../engine/webgpu-engine.js';
 import type { AdapterSummary } from '../gpu/device.js';
@@ -100,6 +101,13 @@ export type LaneRequest =
   /** The trainer's weights to the host, for a checkpoint. */
   | { readonly kind: 'exportWeights'; readonly job: string }
   | { readonly kind: 'add'; readonly job: string; readonly sequences: readonly SequenceRequest[] }
+  /** Episodes between two turns go on with what their environments answered. */
+  | { readonly kind: 'extend'; readonly job: string; readonly turns: readonly EpisodeTurn[] }
+  /**
+   * Episodes between two turns are over, or go on elsewhere: their caches are freed. An engine that is gone has freed
+   * them already.
+   */
+  | { readonly kind: 'finish'; readonly job: string; readonly ids: readonly number[] }
   | { readonly kind: 'abort'; readonly job: string; readonly ids: readonly number[] }
   /** From now on the lane shares its device like this. */
   | { readonly kind: 'configure'; readonly settings: LaneSettings }
@@ -117,6 +125,12 @@ export type LaneRequest =
   | { readonly kind: 'flush' }
   /** Waits for everything in flight, frees the device and ends the thread. */
   | { readonly kind: 'close' };
+
+/** The next turn of the episode of that id. */
+export interface EpisodeTurn {
+  readonly id: number;
+  readonly turn: Turn;
+}
 
 /** Under which version weights are published, and the store that others take them from. */
 export interface PublishOrder {
@@ -145,6 +159,8 @@ export interface LaneAnswers {
   pull: { readonly version: number; readonly bytes: number };
   exportWeights: { readonly weights: Buckets };
   add: null;
+  extend: null;
+  finish: null;
   abort: null;
   configure: null;
   align: null;

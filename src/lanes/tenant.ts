@@ -87,6 +87,15 @@ export class Tenant {
         for (const sequence of request.sequences) this.#needEngine().engine.add(sequence);
         this.parts.executor.wake();
         return null;
+      case 'extend':
+        for (const { id, turn } of request.turns) this.#needEngine().engine.extend(id, turn);
+        this.parts.executor.wake();
+        return null;
+      case 'finish':
+        for (const id of request.ids) this.#engine?.engine.finish(id);
+        // The blocks they had may be what others wait for.
+        this.parts.executor.wake();
+        return null;
       case 'abort':
         for (const id of request.ids) this.#needEngine().engine.abort(id);
         return null;

@@ -53,7 +53,14 @@ const rollout = section({
   prompts_per_step: wholeNumber(1, 4096).default(16),
   /** A group of one has nothing to be compared with, and would teach nothing. */
   samples_per_prompt: wholeNumber(2, 1024).default(8),
+  /** Sampled in one rollout, all its turns together. */
   max_tokens: wholeNumber(1, TOKENS_MAX).default(32),
+  /** Of a task of several turns: turns of one rollout at most, whatever its environment says. */
+  turns_max: wholeNumber(1, 10_000).default(16),
+  /** Sampled in one turn at most; 0 lets a turn take all that `max_tokens` leaves. */
+  turn_tokens_max: wholeNumber(0, TOKENS_MAX).default(0),
+  /** Prompt, observations and sampled tokens of one rollout; 0 takes what the model's context and a micro-batch hold. */
+  context_tokens_max: wholeNumber(0, TOKENS_MAX).default(0),
   temperature: numberAbove(0, TEMPERATURE_MAX).default(1),
   top_k: samplingFilters.top_k.default(0),
   top_p: samplingFilters.top_p.default(1),
@@ -170,6 +177,13 @@ export const runSchema = z.strictObject({
   reward: section({
     workers: wholeNumber(1, 64).default(1),
     timeout_ms: wholeNumber(1, DAY_MS).default(2000),
+  }).prefault({}),
+  /** Tasks of several turns; their environments run in the workers that also score. */
+  environment: section({
+    /** For one reset or step, from when a worker begins on it; a wait that the environment asks for is not counted. */
+    timeout_ms: wholeNumber(1, DAY_MS).default(30_000),
+    /** Longest wait that an environment may ask for in one turn. */
+    wait_ms_max: wholeNumber(1, DAY_MS).default(600_000),
   }).prefault({}),
   output: section({
     /** Save the trained model in the run folder's `model/`. */

@@ -2,6 +2,7 @@ import type { Admission } from '../engine/admission.js';
 import type { EngineUpdate } from '../engine/engine.js';
 import type { SequenceRequest } from '../engine/sequence.js';
 import type { EngineOptions } from '../engine/webgpu-engine.js';
+import type { EpisodeTurn } from '../lanes/messages.js';
 import type { RemoteLane } from '../lanes/remote-lane.js';
 import { assert } from '../lib/assert.js';
 import { nowMs } from '../lib/clock.js';
@@ -130,6 +131,16 @@ export class JobFleet implements FleetMember {
   /** Gives sequences to an awake engine. */
   add(lane: number, sequences: readonly SequenceRequest[]): Promise<null> {
     return this.fleet.request(lane, { kind: 'add', job: this.job, sequences });
+  }
+
+  /** Episodes parked in an awake engine go on with their next turns. */
+  extend(lane: number, turns: readonly EpisodeTurn[]): Promise<null> {
+    return this.fleet.request(lane, { kind: 'extend', job: this.job, turns });
+  }
+
+  /** Episodes parked on the lane are over there: their caches are freed. */
+  finish(lane: number, ids: readonly number[]): Promise<null> {
+    return this.fleet.request(lane, { kind: 'finish', job: this.job, ids });
   }
 
   /** The lane's engine runs at most so many sequences at once from now on; the others are held where they are. */

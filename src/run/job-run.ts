@@ -6,7 +6,7 @@ import { errorText, toError } from '../lib/errors.js';
 import { saveCheckpoint } from '../model/checkpoint.js';
 import type { Buckets } from '../model/layout.js';
 import type { JobSpec } from '../scheduler/state.js';
-import { RewardPool } from '../tasks/reward-pool.js';
+import type { EnvironmentPool } from '../tasks/environment-pool.js';
 import { rewardFailure, type RewardResult } from '../tasks/reward-result.js';
 import type { JobFolder } from '../telemetry/job-folder.js';
 import type { Progress } from '../telemetry/progress.js';
@@ -14,6 +14,8 @@ import type { SharedRecords } from '../telemetry/shared-records.js';
 import type { Summary } from '../telemetry/summary.js';
 import type { Conductor } from './conductor.js';
 import { DurableTrainer } from './durable-trainer.js';
+import { episodeEvents, openEnvironmentPool } from './episode-wiring.js';
+import { judged } from './episodes.js';
 import type { Fleet } from './fleet.js';
 import { GrpoJob } from './grpo-job.js';
 import { JobConductor } from './job-conductor.js';
@@ -27,8 +29,6 @@ import { type Rollout, RolloutPool } from './rollouts.js';
 import type { ScenarioJob } from './scenario.js';
 import { TokenPace } from './token-pace.js';
 import { WeightsAccount } from './weights-account.js';
-
-const REWARDS_QUEUED_MAX = 65_536;
 
 export interface JobRunParts {
   readonly job: ScenarioJob;
@@ -53,23 +53,18 @@ export class JobRun {
   #finishedMs: number | null = null;
   readonly #lifeline = new Lifeline();
   readonly #ledger = new TokenLedger();
-  readonly #rewards: RewardPool;
+  readonly #rewards: EnvironmentPool;
   readonly #fleet: JobFleet;
   readonly #sources: JobSources;
   readonly #work: GrpoJob;
 
   constructor(private readonly parts: JobRunParts) {
     const { job, prepared, fleet, records, folder, logger, progress, lifeline } = parts;
-    const { config, opened, tokenizer } = prepared;
+    const { config, tokenizer } = prepared;
     const onStep = progress.step.bind(progress);
     const told = { job: job.id, config, tokenizer, folder, logger, onStep };
     this.log = new JobLog({ ...told, ledger: this.#ledger, records });
-    this.#rewards = new RewardPool({
-      environment: opened.ref,
-      workersMax: config.reward.workers,
-      timeoutMs: config.reward.timeoutMs,
-      queueMax: REWARDS_QUEUED_MAX,
-    });
+    this.#rewards = openEnvironmentPool(prepared);
     this.#fleet = new JobFleet(fleet, fleetOptions(job, prepared), records.all);
     this.#sources = this.#wire();
     this.#work = new GrpoJob({
@@ -159,6 +154,7 @@ export class JobRun {
           if (!(error instanceof LaneLost)) this.#lifeline.end(toError(error));
         });
       },
+      ...episodeEvents(prepared, this.#rewards, own, (error) => this.#lifeline.end(error)),
       score: (rollout) => this.#score(rollout),
       changed: () => conductor.update(),
     });
@@ -205,16 +201,14 @@ export class JobRun {
 
   /** Never rejects: a rollout that cannot even be read is a marked failure, and ends the job. */
   async #score(rollout: Rollout): Promise<RewardResult> {
-    const { tokenizer } = this.parts.prepared;
-    const { task, promptTokenIds } = rollout.group;
+    const { opened, tokenizer } = this.parts.prepared;
     const startedMs = nowMs();
     try {
-      const result = await this.#rewards.score({
-        rolloutId: String(rollout.id),
-        task,
-        text: tokenizer.decode(rollout.generated.tokenIds, promptTokenIds),
-        finishReason: rollout.finishReason ?? 'abort',
-      });
+      const episode = judged(rollout, opened.environment, tokenizer);
+      const result =
+        'failed' in episode
+          ? episode
+          : await this.#rewards.score({ rolloutId: String(rollout.id), ...episode });
       // Those that the closing pool fails are no news.
       if (this.#lifeline.reason === null) this.log.scored(rollout, result, startedMs);
       return result;

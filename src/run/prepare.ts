@@ -10,7 +10,9 @@ import { isMultiTurn } from '../tasks/task.js';
 import { openEnvironment, type OpenedEnvironment } from '../tasks/registry.js';
 import type { RunConfig } from './config.js';
 import { engineOptions } from './engine-sizing.js';
+import type { TurnLimits } from './episodes.js';
 import { type Prompt, PromptSource } from './prompt-source.js';
+import { checkAlphabet, turnLimits, turnStops } from './turn-limits.js';
 
 /** Tasks of one environment are alike in length: the longest of so many stands for those not drawn yet. */
 const PROMPTS_PROBED = 512;
@@ -29,8 +31,10 @@ export interface Prepared {
   readonly heldout: readonly Prompt[];
   readonly engine: EngineOptions;
   readonly stopTokenIds: readonly number[];
-  /** Longest prompt there is room for beside a whole completion, in tokens. */
+  /** Longest prompt there is room for beside a whole completion, or the first token of an episode, in tokens. */
   readonly promptTokensMax: number;
+  /** How far an episode may go; null in tasks of a single turn. */
+  readonly turns: TurnLimits | null;
 }
 
 /**
@@ -41,32 +45,30 @@ export interface Prepared {
  */
 export async function prepareRun(config: RunConfig): Promise<Prepared & { readonly weights: Buckets }> {
   const { config: model, tokenizer } = await loadCheckpoint(config.model.path);
-  const stopTokenIds = findStopTokens(config, model);
+  const ownStops = findStopTokens(config, model);
   const opened = await openEnvironment(config.task.name, config.task.options, process.cwd());
-  if (isMultiTurn(opened.environment)) {
-    throw new UserError(
-      `task.name is "${config.task.name}", a task of several turns, and rollouts have one turn so far: use a task without step`,
-    );
-  }
-  const prompts = new PromptSource(opened.environment, tokenizer, config.seed);
+  const { environment } = opened;
+  if (isMultiTurn(environment)) checkAlphabet(environment, tokenizer);
+  const stopTokenIds = turnStops(environment, tokenizer, ownStops);
+  const prompts = new PromptSource(environment, tokenizer, config.seed);
   const heldout = prompts.heldout(config.evaluation.heldoutPrompts);
   checkHeldout(config, heldout, prompts);
   const longest = longestPrompt(prompts, heldout);
-  const { maxTokens } = config.rollout;
+  const turns = isMultiTurn(environment) ? turnLimits(config, model, longest) : null;
+  const completionTokensMax =
+    turns === null ? completionRoom(config, longest) : turns.contextTokensMax - longest;
   const engine = engineOptions(model, {
     ...config.engine,
     promptTokensMax: longest,
-    completionTokensMax: maxTokens,
+    completionTokensMax,
   });
-  const { microBatchTokens } = config.optimizer;
-  if (longest + maxTokens > microBatchTokens) {
-    throw new UserError(
-      `optimizer.micro_batch_tokens is ${microBatchTokens}, a prompt of ${longest} tokens and rollout.max_tokens ${maxTokens} make ${longest + maxTokens}: raise it or lower rollout.max_tokens`,
-    );
-  }
   const layout = paramLayout(model, BUCKET_BYTES_MAX);
   const weights = await loadWeights(config.model.path, model, layout);
-  const promptTokensMax = Math.min(engine.contextTokensMax, microBatchTokens) - maxTokens;
+  const { microBatchTokens } = config.optimizer;
+  const promptTokensMax =
+    turns === null
+      ? Math.min(engine.contextTokensMax, microBatchTokens) - config.rollout.maxTokens
+      : turns.contextTokensMax - 1;
   return {
     config,
     model,
@@ -78,8 +80,18 @@ export async function prepareRun(config: RunConfig): Promise<Prepared & { readon
     engine,
     stopTokenIds,
     promptTokensMax,
+    turns,
     weights,
   };
+}
+
+/** @throws UserError when a micro-batch cannot hold the longest prompt and its completion. */
+function completionRoom({ rollout: { maxTokens }, optimizer }: RunConfig, promptTokens: number): number {
+  const { microBatchTokens } = optimizer;
+  if (promptTokens + maxTokens <= microBatchTokens) return maxTokens;
+  throw new UserError(
+    `optimizer.micro_batch_tokens is ${microBatchTokens}, a prompt of ${promptTokens} tokens and rollout.max_tokens ${maxTokens} make ${promptTokens + maxTokens}: raise it or lower rollout.max_tokens`,
+  );
 }
 
 /** What ends a rollout: the model's own end tokens, and those the configuration adds. */

@@ -1,5 +1,7 @@
+import { allTokens } from '../engine/episode.js';
 import type { Tokenizer } from '../model/tokenizer.js';
-import type { Rollout } from './rollouts.js';
+import { isTruncated } from './episodes.js';
+import { type Rollout, type RolloutEpisode, transcriptOf } from './rollout.js';
 
 /** Half-open stretches of tokens sampled under one version, as vLLM reports them. */
 export interface VersionSpan {
@@ -24,14 +26,14 @@ export function versionSpans(versions: readonly number[]): VersionSpan[] {
  * the summary's account.
  */
 export function rolloutRecord(rollout: Rollout, tokenizer: Tokenizer): object {
-  const { group, generated, reward } = rollout;
+  const { group, generated, reward, episode } = rollout;
   return {
     id: rollout.id,
     step: group.step,
     task_key: group.task.key,
     sample_index: rollout.sampleIndex,
     prompt: group.task.prompt,
-    text: tokenizer.decode(generated.tokenIds, group.promptTokenIds),
+    text: tokenizer.decode(transcriptOf(rollout).slice(group.promptTokenIds.length), group.promptTokenIds),
     prompt_token_ids: group.promptTokenIds,
     token_ids: generated.tokenIds,
     logprobs: generated.logprobs,
@@ -43,5 +45,48 @@ export function rolloutRecord(rollout: Rollout, tokenizer: Tokenizer): object {
     scores: reward === null || reward.failed ? null : reward.scores,
     failure: reward?.failed === true ? { reason: reward.reason, message: reward.message } : null,
     fate: rollout.fate ?? 'in_flight',
+    ...(episode !== undefined && { episode: episodeLine(rollout, episode, tokenizer) }),
+  };
+}
+
+/**
+ * What several turns add. The transcript is the prompt, the opening, then each turn's tokens (`start` to `end` of the
+ * rollout's `token_ids`) and what was read behind them. The last observation is on record, but no model read it.
+ */
+function episodeLine(
+  { generated, request, group }: Rollout,
+  { observations, turnEnds, record }: RolloutEpisode,
+  tokenizer: Tokenizer,
+): object {
+  const readAfter = (sampled: number): readonly number[] =>
+    observations.find(({ after }) => after === sampled)?.tokenIds ?? [];
+  const turns = turnEnds.map((end, i) => {
+    const start = turnEnds[i - 1] ?? 0;
+    const turn = record?.turns[i];
+    const read = readAfter(end);
+    const before = allTokens(
+      request.promptTokenIds,
+      generated.tokenIds.slice(0, start),
+      observations.filter(({ after }) => after <= start),
+    );
+    const ids = generated.tokenIds.slice(start, end);
+    return {
+      start,
+      end,
+      text: tokenizer.decode(ids, before),
+      finish_reason: turn?.action.finishReason ?? null,
+      observation: turn?.observation ?? tokenizer.decode(read, [...before, ...ids]),
+      observation_token_ids: read,
+      reward: turn?.reward ?? null,
+      environment_ms: turn?.environmentMs ?? null,
+    };
+  });
+  return {
+    opening: record?.opening ?? tokenizer.decode(readAfter(0), group.promptTokenIds),
+    opening_token_ids: readAfter(0),
+    turns,
+    stop_condition: record?.stopCondition ?? null,
+    truncated: record === null ? null : isTruncated(record),
+    environment_ms: record?.environmentMs ?? null,
   };
 }

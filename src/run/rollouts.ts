@@ -1,87 +1,61 @@
 import type { EngineUpdate } from '../engine/engine.js';
-import {
-  type FinishReason,
-  type GeneratedTokens,
-  noTokens,
-  type SequenceRequest,
-} from '../engine/sequence.js';
-import type { SamplingParams } from '../kernels/output-head.js';
+import type { Turn, TurnEnd } from '../engine/episode.js';
+import type { FinishReason, SequenceRequest } from '../engine/sequence.js';
+import type { EpisodeTurn } from '../lanes/messages.js';
 import { assert, at } from '../lib/assert.js';
 import { nowMs } from '../lib/clock.js';
-import { rolloutKey } from '../lib/prng.js';
+import type { EpisodeRecord } from '../tasks/episode.js';
 import type { RewardResult } from '../tasks/reward-result.js';
-import type { Task } from '../tasks/task.js';
+import type { SampleTurn } from './episodes.js';
 import type { Prompt } from './prompt-source.js';
+import { type Group, newRollout, type Rollout, type RolloutEpisode, type RolloutKind } from './rollout.js';
 
-/** Where a rollout's tokens ended up. */
-export type Fate = 'trained' | 'aborted' | 'expired' | 'filtered';
-
-/** What all rollouts of a kind have in common. */
-export interface RolloutKind {
-  readonly seed: number;
-  readonly tokensMax: number;
-  readonly sampling: SamplingParams;
-  readonly stopTokenIds: readonly number[];
-}
-
-/** One whole episode of a task: here, one completion of its prompt. */
-export interface Rollout {
-  readonly id: number;
-  readonly group: Group;
-  readonly sampleIndex: number;
-  readonly request: SequenceRequest;
-  /** Everything the host has heard of, whichever lanes it came from. */
-  readonly generated: GeneratedTokens;
-  /** Where it runs; null while it waits. */
-  lane: number | null;
-  /** Every lane it was given to, in order. */
-  readonly lanes: number[];
-  finishReason: FinishReason | null;
-  /** When the host heard of its end, on lib/clock. */
-  finishedMs: number | null;
-  reward: RewardResult | null;
-  /** Null while it is in flight: unfinished, or finished and waiting to be used. */
-  fate: Fate | null;
-}
-
-/** The n rollouts of one prompt. */
-export interface Group {
-  readonly task: Task;
-  /** The training step it is for; 0 for held-out prompts. */
-  readonly step: number;
-  readonly promptTokenIds: readonly number[];
-  readonly rollouts: readonly Rollout[];
-  /** Resolves when every rollout has come to its end; rewards come later. */
-  readonly finished: Promise<void>;
-  /** Resolves when every rollout has its reward. */
-  readonly scored: Promise<void>;
-}
+export { oldestVersion, type Fate, type Group, type Rollout, type RolloutKind } from './rollout.js';
 
 export interface RolloutEvents {
   /** Sends sequences to a lane's engine. */
   readonly send: (lane: number, sequences: readonly SequenceRequest[]) => void;
+  /** Where rollouts have several turns. */
+  readonly episodes?: EpisodeEvents;
   /** Scores a finished rollout; never rejects. */
   readonly score: (rollout: Rollout) => Promise<RewardResult>;
   /** The number of outstanding rollouts or of free places changed. */
   readonly changed: () => void;
 }
 
-/** First version a rollout's tokens were sampled under: its staleness is counted from it. */
-export function oldestVersion(rollout: Rollout): number {
-  const { versions } = rollout.generated;
-  return versions.length === 0 ? Infinity : Math.min(...versions);
+export interface EpisodeEvents {
+  /** Plays a rollout's episode to its end; null when the run ends first. Never rejects. */
+  readonly play: (
+    rollout: Rollout,
+    episode: RolloutEpisode,
+    sample: SampleTurn,
+  ) => Promise<EpisodeRecord | null>;
+  /** Episodes parked on the lane go on there. */
+  readonly extend: (lane: number, turns: readonly EpisodeTurn[]) => void;
+  /** Episodes parked on the lane are over there. */
+  readonly finish: (lane: number, ids: readonly number[]) => void;
 }
 
 /**
  * Owns every rollout from its prompt to its reward, and decides which awake lane it runs on: oldest first, to the
  * lane with most free slots. A lane never holds more than its slots, so what waits, waits here and can go anywhere.
+ *
+ * An episode whose environment thinks is parked: it has no slot, and its cache stays on its lane. It goes on there when
+ * there is room, or else on any lane that has some, which then reads the whole transcript. So it does when its lane
+ * is lost or falls asleep: the tokens are the same.
  */
 export class RolloutPool {
+  /** May run on any lane. */
   readonly #waiting: Rollout[] = [];
   readonly #running = new Map<number, Rollout>();
+  /** Episodes between two turns, or before the first. */
+  readonly #parked = new Map<number, Rollout>();
+  /** Of these, those that have their next turn and their cache on a lane, in order of the answers. */
+  #ready: ReadyRollout[] = [];
   readonly #onLane = new Map<number, number>();
   readonly #whenScored = new Map<number, () => void>();
   readonly #whenFinished = new Map<number, () => void>();
+  readonly #whenTurnEnds = new Map<number, (reason: TurnEnd) => void>();
   #nextId = 1;
   #decoded = 0;
 
@@ -94,19 +68,23 @@ export class RolloutPool {
 
   /** What generation still has to do. */
   get demand(): { rollouts: number; runnable: number; tokensRemaining: number } {
-    const outstanding = [...this.#waiting, ...this.#running.values()];
+    const outstanding = [...this.#waiting, ...this.#running.values(), ...this.#parked.values()];
     const tokensRemaining = outstanding.reduce(
       (sum, rollout) => sum + rollout.request.tokensMax - rollout.generated.tokenIds.length,
       0,
     );
-    return { rollouts: outstanding.length, runnable: outstanding.length, tokensRemaining };
+    const runnable = this.#waiting.length + this.#running.size + this.#ready.length;
+    return { rollouts: outstanding.length, runnable, tokensRemaining };
   }
 
   runningOn(lane: number): number {
     return this.#onLane.get(lane) ?? 0;
   }
 
-  /** Starts `samples` rollouts of one prompt. They run as soon as `place` finds them a lane. */
+  /**
+   * Starts `samples` rollouts of one prompt. They run as soon as `place` finds them a lane; episodes, once their
+   * environment has opened them.
+   */
   start({ task, tokenIds: promptTokenIds }: Prompt, step: number, samples: number, kind: RolloutKind): Group {
     const rollouts: Rollout[] = [];
     const ended: Promise<void>[] = [];
@@ -124,52 +102,31 @@ export class RolloutPool {
       },
     };
     for (let sampleIndex = 0; sampleIndex < samples; sampleIndex++) {
-      const id = this.#nextId++;
-      const request: SequenceRequest = {
-        id,
-        promptTokenIds,
-        generated: noTokens(),
-        tokensMax: kind.tokensMax,
-        sampling: kind.sampling,
-        key: rolloutKey(kind.seed, task.key, sampleIndex),
-        stopTokenIds: kind.stopTokenIds,
-      };
-      const rollout: Rollout = {
-        id,
-        group,
-        sampleIndex,
-        request,
-        generated: noTokens(),
-        lane: null,
-        lanes: [],
-        finishReason: null,
-        finishedMs: null,
-        reward: null,
-        fate: null,
-      };
+      const isEpisode = this.events.episodes !== undefined;
+      const rollout = newRollout(this.#nextId++, group, sampleIndex, { ...kind, isEpisode });
+      const { id, episode } = rollout;
       rollouts.push(rollout);
       ended.push(new Promise((resolve) => this.#whenFinished.set(id, resolve)));
       done.push(new Promise((resolve) => this.#whenScored.set(id, resolve)));
-      this.#waiting.push(rollout);
+      if (episode === undefined) this.#waiting.push(rollout);
+      else {
+        this.#parked.set(id, rollout);
+        void this.#play(rollout, episode);
+      }
     }
     return group;
   }
 
-  /** Gives waiting rollouts to the lanes that have room. */
+  /** Gives rollouts to the lanes that have room: first those whose cache is there, then those that can go anywhere. */
   place(slots: ReadonlyMap<number, number>): void {
     const batches = new Map<number, SequenceRequest[]>();
+    this.#goOn(slots, batches);
     while (this.#waiting.length > 0) {
       const lane = this.#roomiest(slots);
       if (lane === null) break;
       const rollout = this.#waiting.shift();
       assert(rollout !== undefined, 'a waiting rollout');
-      rollout.lane = lane;
-      rollout.lanes.push(lane);
-      this.#running.set(rollout.id, rollout);
-      this.#onLane.set(lane, this.runningOn(lane) + 1);
-      const batch = batches.get(lane) ?? [];
-      batch.push({ ...rollout.request, generated: rollout.generated });
-      batches.set(lane, batch);
+      this.#give(rollout, lane, batches);
     }
     for (const [lane, batch] of batches) this.events.send(lane, batch);
   }
@@ -187,39 +144,150 @@ export class RolloutPool {
     });
     for (const { id, reason } of update.finished) {
       const rollout = this.#running.get(id);
-      if (rollout?.lane !== lane) continue;
+      // An episode ends here, not in the engine: what that says is an answer to `finish`.
+      if (rollout?.lane !== lane || rollout.episode !== undefined) continue;
       this.#leave(rollout);
-      rollout.finishReason = reason;
-      rollout.finishedMs = nowMs();
-      this.#whenFinished.get(id)?.();
-      this.#whenFinished.delete(id);
-      void this.#score(rollout);
+      this.#finish(rollout, reason);
     }
-    if (update.finished.length > 0) this.events.changed();
+    const { paused = [] } = update;
+    for (const { id, reason } of paused) this.#pause(lane, id, reason);
+    if (update.finished.length + paused.length > 0) this.events.changed();
   }
 
   /** The lane's engine fell asleep with these unfinished: they go on elsewhere, from their last token. */
   comeBack(lane: number, ids: readonly number[]): void {
-    const returned: Rollout[] = [];
-    for (const id of ids) {
-      const rollout = this.#running.get(id);
-      assert(rollout?.lane === lane, `sequence ${id} came back from lane ${lane}, where it was not`);
-      this.#leave(rollout);
-      returned.push(rollout);
-    }
-    this.#waiting.unshift(...returned);
-    this.events.changed();
+    const mine = ids.filter((id) => {
+      const rollout = this.#running.get(id) ?? this.#parked.get(id);
+      // An episode may have come to its end while the engine fell asleep.
+      const isOver = rollout === undefined && this.events.episodes !== undefined;
+      assert(
+        isOver || rollout?.lane === lane,
+        `sequence ${id} came back from lane ${lane}, where it was not`,
+      );
+      return !isOver;
+    });
+    this.#returnAll(new Set(mine));
   }
 
   /**
-   * The lane is gone: what it ran goes on elsewhere, from the last token that was heard of. Returns how many that are.
+   * The lane is gone: what it had goes on elsewhere, from the last token that was heard of. Returns how many that are.
    */
   laneLost(lane: number): number {
-    const lost = [...this.#running.values()].filter((rollout) => rollout.lane === lane);
-    for (const rollout of lost) this.#leave(rollout);
-    this.#waiting.unshift(...lost);
+    const had = [...this.#running.values(), ...this.#parked.values()].filter((each) => each.lane === lane);
+    this.#returnAll(new Set(had.map(({ id }) => id)));
+    return had.length;
+  }
+
+  async #play(rollout: Rollout, episode: RolloutEpisode): Promise<void> {
+    const { episodes } = this.events;
+    assert(episodes !== undefined, 'an episode without a player');
+    const record = await episodes.play(rollout, episode, (turn) => this.#nextTurn(rollout, turn));
+    // The run is over, and the rollout stays as it is.
+    if (record === null) return;
+    episode.record = record;
+    const { id, lane } = rollout;
+    assert(this.#parked.delete(id), `rollout ${id} ended in the middle of a turn`);
+    if (lane !== null) episodes.finish(lane, [id]);
+    rollout.lane = null;
+    this.#finish(rollout, record.turns.at(-1)?.action.finishReason ?? 'abort');
     this.events.changed();
-    return lost.length;
+  }
+
+  /** The environment has answered; resolves when the turn that begins now is over. */
+  #nextTurn(rollout: Rollout, turn: Turn): Promise<TurnEnd> {
+    const { id, lane, generated } = rollout;
+    assert(this.#parked.has(id), `rollout ${id} has a next turn in the middle of one`);
+    const ended = new Promise<TurnEnd>((resolve) => this.#whenTurnEnds.set(id, resolve));
+    if (lane !== null) this.#ready.push({ rollout, turn });
+    else {
+      this.#parked.delete(id);
+      if (generated.tokenIds.length > 0) this.#waiting.unshift(rollout);
+      else this.#waiting.push(rollout);
+    }
+    this.events.changed();
+    return ended;
+  }
+
+  /** The rollout's turn is over: its lane keeps its cache, and has a slot to give away. */
+  #pause(lane: number, id: number, reason: TurnEnd): void {
+    const rollout = this.#running.get(id);
+    if (rollout?.lane !== lane) return;
+    assert(rollout.episode !== undefined, `rollout ${id} has no turns and paused`);
+    this.#running.delete(id);
+    this.#onLane.set(lane, this.runningOn(lane) - 1);
+    this.#parked.set(id, rollout);
+    rollout.episode.turnEnds.push(rollout.generated.tokenIds.length);
+    const end = this.#whenTurnEnds.get(id);
+    this.#whenTurnEnds.delete(id);
+    end?.(reason);
+  }
+
+  /**
+   * Begins the next turn of the episodes that have one, where their cache is if there is room. A lane that takes nothing
+   * at present will, or will be asleep: its episodes stay until then.
+   */
+  #goOn(slots: ReadonlyMap<number, number>, batches: Map<number, SequenceRequest[]>): void {
+    const { episodes } = this.events;
+    const turns = new Map<number, EpisodeTurn[]>();
+    const left: ReadyRollout[] = [];
+    for (const ready of this.#ready) {
+      const { rollout, turn } = ready;
+      const { id, lane: home } = rollout;
+      assert(home !== null, `rollout ${id} is ready on no lane`);
+      const isOpen = slots.has(home);
+      const hasRoom = (slots.get(home) ?? 0) > this.runningOn(home);
+      const lane = !isOpen || hasRoom ? home : this.#roomiest(slots);
+      if (!isOpen || lane === null) {
+        left.push(ready);
+        continue;
+      }
+      this.#parked.delete(id);
+      if (lane === home) {
+        this.#runs(rollout, home);
+        add(turns, home, { id, turn });
+      } else {
+        episodes?.finish(home, [id]);
+        this.#give(rollout, lane, batches);
+      }
+    }
+    this.#ready = left;
+    for (const [lane, batch] of turns) episodes?.extend(lane, batch);
+  }
+
+  /** Has the lane run the rollout from the beginning of its transcript. */
+  #give(rollout: Rollout, lane: number, batches: Map<number, SequenceRequest[]>): void {
+    const { request, generated, episode } = rollout;
+    rollout.lanes.push(lane);
+    this.#runs(rollout, lane);
+    const turns =
+      episode === undefined
+        ? {}
+        : { tokensMax: episode.tokensMax, episode: { observations: episode.observations, turnEnd: null } };
+    add(batches, lane, { ...request, generated, ...turns });
+  }
+
+  #runs(rollout: Rollout, lane: number): void {
+    rollout.lane = lane;
+    this.#running.set(rollout.id, rollout);
+    this.#onLane.set(lane, this.runningOn(lane) + 1);
+  }
+
+  /** Their lane has them no more: those that can run wait for any lane, before those that never ran. */
+  #returnAll(ids: ReadonlySet<number>): void {
+    const returned: Rollout[] = [];
+    for (const rollout of [...this.#running.values()].filter(({ id }) => ids.has(id))) {
+      this.#leave(rollout);
+      returned.push(rollout);
+    }
+    for (const { rollout } of this.#ready.filter((ready) => ids.has(ready.rollout.id))) {
+      this.#parked.delete(rollout.id);
+      rollout.lane = null;
+      returned.push(rollout);
+    }
+    this.#ready = this.#ready.filter(({ rollout }) => !ids.has(rollout.id));
+    for (const rollout of this.#parked.values()) if (ids.has(rollout.id)) rollout.lane = null;
+    this.#waiting.unshift(...returned);
+    this.events.changed();
   }
 
   #leave(rollout: Rollout): void {
@@ -228,6 +296,14 @@ export class RolloutPool {
     this.#running.delete(rollout.id);
     this.#onLane.set(lane, this.runningOn(lane) - 1);
     rollout.lane = null;
+  }
+
+  #finish(rollout: Rollout, reason: FinishReason): void {
+    rollout.finishReason = reason;
+    rollout.finishedMs = nowMs();
+    this.#whenFinished.get(rollout.id)?.();
+    this.#whenFinished.delete(rollout.id);
+    void this.#score(rollout);
   }
 
   async #score(rollout: Rollout): Promise<void> {
@@ -245,4 +321,16 @@ export class RolloutPool {
     }
     return best;
   }
+}
+
+/** An episode whose environment has answered, and what. */
+interface ReadyRollout {
+  readonly rollout: Rollout;
+  readonly turn: Turn;
+}
+
+function add<T>(lists: Map<number, T[]>, lane: number, item: T): void {
+  const list = lists.get(lane);
+  if (list === undefined) lists.set(lane, [item]);
+  else list.push(item);
 }

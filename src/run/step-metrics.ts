@@ -1,6 +1,7 @@
 import type { MetricName, MetricsRecord } from '../telemetry/metrics.js';
 import { mean, quantiles } from '../telemetry/quantiles.js';
 import { resumeMs, timeToYieldMs, type PreemptionRecord } from '../telemetry/records.js';
+import { isTruncated } from './episodes.js';
 import type { StepReport } from './grpo-job.js';
 import type { Rollout } from './rollouts.js';
 
@@ -66,7 +67,18 @@ export function stepMetrics(report: StepReport, counters: RunCounters): MetricsR
     entries['actor/clip_fraction'] = result.clipFraction;
     entries['actor/grad_norm'] = result.gradNorm;
   }
-  return { step: report.step, time_s: counters.timeS, ...present(entries) };
+  return { step: report.step, time_s: counters.timeS, ...present({ ...entries, ...turnMetrics(rollouts) }) };
+}
+
+/** Of rollouts of several turns; nothing where there are none. */
+function turnMetrics(rollouts: readonly Rollout[]): Partial<Record<MetricName, number | null>> {
+  const records = rollouts.flatMap(({ episode }) => episode?.record ?? []);
+  if (records.length === 0) return {};
+  return {
+    'rollout/turns/mean': mean(records.map(({ turns }) => turns.length)),
+    'rollout/environment_ms/mean': mean(records.map(({ environmentMs }) => environmentMs)),
+    'rollout/truncated': records.filter(isTruncated).length,
+  };
 }
 
 function present(entries: Partial<Record<MetricName, number | null>>): Partial<Record<MetricName, number>> {

@@ -32,12 +32,7 @@ export class TokenPace {
       pace.gapsMs[pace.next] = atMs - before;
       pace.next = (pace.next + 1) % GAPS_MAX;
     }
-    for (const { id } of update.finished) pace.heardMs.delete(id);
-  }
-
-  /** The sequence samples nothing for a while, and nobody waits for it to. */
-  pause(lane: number, id: number): void {
-    this.#lanes.get(lane)?.heardMs.delete(id);
+    for (const { id } of [...update.finished, ...(update.paused ?? [])]) pace.heardMs.delete(id);
   }
 
   /** Tokens sampled there since the last call. */

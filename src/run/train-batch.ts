@@ -1,8 +1,10 @@
+import { lossMask } from '../engine/episode.js';
 import { at } from '../lib/assert.js';
 import { groupAdvantages, type AdvantageScale } from '../train/advantages.js';
 import { lossWeights, type LossAggregation } from '../train/aggregate.js';
 import type { TrainSequence } from '../train/batch.js';
 import type { TokenLedger } from './ledger.js';
+import { transcriptOf } from './rollout.js';
 import { oldestVersion, type Group, type Rollout } from './rollouts.js';
 
 export interface BatchRules {
@@ -97,15 +99,19 @@ function chooseRollouts(
   return chosen;
 }
 
-/** Position t predicts token t + 1: the first completion token is predicted by the last of the prompt. */
+/** Position t predicts token t + 1. Only what was sampled has a loss: prompt and observations were read. */
 function trainSequence(rollout: Rollout, advantage: number, weight: number): TrainSequence {
-  const { promptTokenIds } = rollout.group;
-  const { tokenIds, logprobs } = rollout.generated;
-  const tokens = Int32Array.from([...promptTokenIds, ...tokenIds]);
+  const { group, generated, episode, request } = rollout;
+  const { logprobs } = generated;
+  const tokens = Int32Array.from(transcriptOf(rollout));
+  const mask = lossMask(group.promptTokenIds.length, logprobs.length, episode?.observations ?? []);
   const weights = new Float32Array(tokens.length);
   const oldLogprobs = new Float32Array(tokens.length);
-  const first = promptTokenIds.length - 1;
-  weights.fill(weight, first, first + tokenIds.length);
-  oldLogprobs.set(logprobs, first);
-  return { tokens, weights, sampling: rollout.request.sampling, advantage, oldLogprobs, refLogprobs: null };
+  let sampled = 0;
+  mask.forEach((isSampled, place) => {
+    if (isSampled === 0) return;
+    weights[place - 1] = weight;
+    oldLogprobs[place - 1] = at(logprobs, sampled++);
+  });
+  return { tokens, weights, sampling: request.sampling, advantage, oldLogprobs, refLogprobs: null };
 }

@@ -24,6 +24,22 @@ export const METRICS = [
   { name: 'rollout/response_length/min', unit: 'tokens', meaning: 'Shortest response of this step.' },
   { name: 'rollout/prompt_length/mean', unit: 'tokens', meaning: 'Mean number of prompt tokens a rollout.' },
   {
+    name: 'rollout/turns/mean',
+    unit: 'turns',
+    meaning: 'Mean number of turns a rollout, in tasks of several.',
+  },
+  {
+    name: 'rollout/environment_ms/mean',
+    unit: 'ms',
+    meaning: "Mean time a rollout's environment took, its waits included, in tasks of several turns.",
+  },
+  {
+    name: 'rollout/truncated',
+    unit: 'rollouts',
+    meaning:
+      'Rollouts of several turns that were cut off: by their environment, or for want of turns or room.',
+  },
+  {
     name: 'val/score/mean',
     unit: 'reward',
     meaning: 'Mean reward on held-out prompts, on steps that measure it.',

@@ -206,10 +206,20 @@ describe('a configuration', () => {
       /^unknown task "arithmetics"; known: arithmetic/,
     );
     expect(await refusedAtOnce('task.options={digits=9}')).toMatch(/digits.*must be 1 to 6/);
-    expect(await refusedAtOnce('task.name=calculator')).toBe(
-      'task.name is "calculator", a task of several turns, and rollouts have one turn so far: use a task without step',
-    );
     expect(await refusedAtOnce('task.name=./none.mjs')).toMatch(/none\.mjs does not exist; check the path$/);
+  });
+
+  test('with a task of several turns that the model has no tokens or no room for', async () => {
+    expect(await refusedAtOnce('task.name=frozenLake')).toMatch(
+      /^task "frozenLake" writes "_", which this model has no token for \(.*\): use a model made for the task, as offbeat pretrain makes one$/,
+    );
+    expect(await refusedAtOnce('task.name=calculator', 'rollout.context_tokens_max=129')).toBe(
+      "rollout.context_tokens_max is 129, the model's context is 128: lower it",
+    );
+    const narrow = ['rollout.max_tokens=4', 'optimizer.micro_batch_tokens=7'];
+    expect(await refusedAtOnce('task.name=calculator', ...narrow)).toBe(
+      'a prompt has 7 tokens and a rollout room for 7: shorten the prompt, or raise rollout.context_tokens_max or optimizer.micro_batch_tokens',
+    );
   });
 
   test('with more held-out prompts than there are', async () => {

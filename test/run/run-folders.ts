@@ -79,6 +79,27 @@ const metricsSchema: z.ZodType<MetricsRecord> = z.strictObject({
   ...metricsShape,
 });
 
+/** Of tasks of several turns only. */
+const episodeSchema = z.strictObject({
+  opening: z.string(),
+  opening_token_ids: z.array(count),
+  turns: z.array(
+    z.strictObject({
+      start: count,
+      end: count,
+      text: z.string(),
+      finish_reason: z.enum(['stop', 'length']).nullable(),
+      observation: z.string(),
+      observation_token_ids: z.array(count),
+      reward: z.number().nullable(),
+      environment_ms: z.number().nonnegative().nullable(),
+    }),
+  ),
+  stop_condition: z.enum(['terminated', 'truncated', 'length', 'turns', 'error']).nullable(),
+  truncated: z.boolean().nullable(),
+  environment_ms: z.number().nonnegative().nullable(),
+});
+
 const rolloutSchema = z.strictObject({
   id: z.int().positive(),
   step: z.int().positive(),
@@ -97,6 +118,7 @@ const rolloutSchema = z.strictObject({
   scores: z.record(z.string(), z.number()).nullable(),
   failure: z.strictObject({ reason: z.string(), message: z.string() }).nullable(),
   fate: z.enum(['trained', 'aborted', 'expired', 'filtered', 'in_flight']),
+  episode: episodeSchema.optional(),
 });
 
 const eventSchema = z.looseObject({

@@ -4,6 +4,7 @@ import { at } from '#src/lib/assert.js';
 import { TokenLedger } from '#src/run/ledger.js';
 import type { Group, Rollout } from '#src/run/rollouts.js';
 import { type BatchRules, makeTrainBatch } from '#src/run/train-batch.js';
+import { buildTranscript } from '#src/tasks/transcript.js';
 import { groupAdvantages } from '#src/train/advantages.js';
 
 interface Made {
@@ -100,6 +101,40 @@ describe('a sequence', () => {
     expect([long.advantage, short.advantage]).toEqual([0.5, -0.5]);
     expect(long.sampling).toEqual({ temperature: 0.5, topK: 3, topP: 1, minP: 0 });
     expect(long.refLogprobs).toBeNull();
+  });
+
+  test('of several turns carries it where tokens were sampled, and nowhere else', () => {
+    const group = makeGroup([{ reward: 1, tokens: 4 }, { reward: 0 }]);
+    const rollout = at(group.rollouts, 0);
+    const observations = [
+      { after: 0, tokenIds: [30] },
+      { after: 1, tokenIds: [31, 32] },
+      { after: 3, tokenIds: [33] },
+    ];
+    const episode = { seed: 1, observations, turnEnds: [1, 3, 4], tokensMax: 4, record: null };
+    const { updates } = make([{ ...group, rollouts: [{ ...rollout, episode }, at(group.rollouts, 1)] }]);
+    const { tokens, weights, oldLogprobs } = at(at(updates, 0).sequences, 0);
+    expect(Array.from(tokens)).toEqual([1, 11, 12, 30, 20, 31, 32, 21, 22, 33, 23]);
+    const share = Math.fround(1 / 6);
+    expect([...weights]).toEqual([0, 0, 0, share, 0, 0, share, share, 0, share, 0]);
+    expect([...oldLogprobs]).toEqual([0, 0, 0, -0.125, 0, 0, -0.25, -0.375, 0, -0.5, 0]);
+
+    // The tasks' own transcript of the same episode says so too.
+    const texts = new Map(observations.map(({ tokenIds }) => [tokenIds.join(), tokenIds]));
+    const transcript = buildTranscript(
+      {
+        promptTokenIds: PROMPT,
+        opening: '30',
+        turns: [
+          { completionTokenIds: [20], observation: '31,32' },
+          { completionTokenIds: [21, 22], observation: '33' },
+          { completionTokenIds: [23], observation: '' },
+        ],
+      },
+      { encode: (text) => texts.get(text) ?? [] },
+    );
+    expect(Array.from(tokens)).toEqual(transcript.tokenIds);
+    expect([...weights].map((weight) => (weight > 0 ? 1 : 0))).toEqual([...transcript.lossMask.slice(1), 0]);
   });
 
   test('weighs what the aggregation says', () => {
