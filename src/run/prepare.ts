@@ -7,6 +7,7 @@ import type { ModelConfig } from '../model/config.js';
 import { type Buckets, type ParamLayout, paramLayout } from '../model/layout.js';
 import type { Tokenizer } from '../model/tokenizer.js';
 import { isMultiTurn } from '../tasks/task.js';
+import { criticLayout } from '../train/critic-layout.js';
 import { openEnvironment, type OpenedEnvironment } from '../tasks/registry.js';
 import type { RunConfig } from './config.js';
 import { engineOptions } from './engine-sizing.js';
@@ -23,6 +24,8 @@ export interface Prepared {
   readonly config: RunConfig;
   readonly model: ModelConfig;
   readonly layout: ParamLayout;
+  /** Null for an algorithm without a critic. */
+  readonly criticLayout: ParamLayout | null;
   readonly tokenizer: Tokenizer;
   readonly opened: OpenedEnvironment;
   readonly prompts: PromptSource;
@@ -71,6 +74,7 @@ export async function prepareRun(config: RunConfig): Promise<Prepared & { readon
     config,
     model,
     layout,
+    criticLayout: config.algorithm.name === 'ppo' ? criticLayout(model, BUCKET_BYTES_MAX) : null,
     tokenizer,
     opened,
     prompts,

@@ -15,6 +15,7 @@ import { runTrace } from '../telemetry/run-trace.js';
 import type { Summary } from '../telemetry/summary.js';
 import type { Conductor } from './conductor.js';
 import { formatConfig, type RunConfig } from './config.js';
+import type { DurableCritic } from './durable-critic.js';
 import type { DurableTrainer } from './durable-trainer.js';
 import type { Fleet } from './fleet.js';
 import type { StepReport } from './grpo-job.js';
@@ -41,6 +42,7 @@ export interface RunSources {
   readonly pool: RolloutPool;
   readonly conductor: Conductor;
   readonly trainer: DurableTrainer;
+  readonly critic: DurableCritic | null;
   readonly weights: WeightsAccount;
 }
 

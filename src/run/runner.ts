@@ -14,8 +14,10 @@ import { RunFolder } from '../telemetry/run-folder.js';
 import { RunRecords } from '../telemetry/run-records.js';
 import type { Summary } from '../telemetry/summary.js';
 import { policyNamed } from '../scheduler/policies/index.js';
+import type { TrainerOptions } from '../train/trainer.js';
 import { Conductor, type NamedPolicy } from './conductor.js';
 import { formatConfig, type RunConfig } from './config.js';
+import { DurableCritic } from './durable-critic.js';
 import { DurableTrainer } from './durable-trainer.js';
 import { Fleet, TRAINER_LANE } from './fleet.js';
 import { GrpoJob } from './grpo-job.js';
@@ -225,6 +227,7 @@ class Run {
     const { config } = prepared;
     const weights = new WeightsAccount(fleet.weightBytes, fleet.numbers.length);
     const trainer = this.#makeTrainer();
+    const critic = this.#makeCritic(trainer);
     const pool: RolloutPool = new RolloutPool({
       send: (lane, sequences) => {
         // What a lane is sent that is lost comes back with the rest of what it had.
@@ -241,7 +244,7 @@ class Run {
       engineLanes: fleet.numbers,
       slotsMax: config.engine.slots,
       engineBytes: 2 * fleet.weightBytes,
-      trainerBytes: 4 * fleet.weightBytes,
+      trainerBytes: 4 * fleet.weightBytes + (critic?.bytes ?? 0),
       version: 0,
       weight: 1,
       stepRollouts: config.rollout.promptsPerStep * config.rollout.samplesPerPrompt,
@@ -262,30 +265,32 @@ class Run {
     inbox.listener = {
       onTokens: (lane, update) => pool.receive(lane, update),
       onLost: (lane, error) => news.lost(lane, error),
-      furnish: (lane) => trainer.furnish(lane),
+      furnish: async (lane) => {
+        await trainer.furnish(lane);
+        await critic?.furnish(lane);
+      },
       onRebuilt: (lane, seconds) => news.rebuilt(lane, seconds),
     };
-    return { fleet, pool, conductor, trainer, weights };
+    return { fleet, pool, conductor, trainer, critic, weights };
   }
 
   #makeTrainer(): DurableTrainer {
     const { prepared, fleet } = this.parts;
-    const { model, engine, config } = prepared;
-    const { beta1, beta2, epsilon, weightDecay, gradNormMax, microBatchTokens } = config.optimizer;
+    const { config, model } = prepared;
     return new DurableTrainer({
       fleet,
-      shape: {
-        config: model,
-        layout: fleet.layout,
-        options: {
-          rowsMax: microBatchTokens,
-          contextTokensMax: engine.contextTokensMax,
-          adamw: { beta1, beta2, epsilon, weightDecay, gradNormMax },
-        },
-      },
+      shape: { config: model, layout: fleet.layout, options: learnerOptions(prepared) },
       hasReference: config.algorithm.klCoefficient > 0,
       recover: config.lanes.recover,
     });
+  }
+
+  #makeCritic({ steps }: DurableTrainer): DurableCritic | null {
+    const { prepared, fleet } = this.parts;
+    const { config, model, criticLayout: layout } = prepared;
+    if (layout === null) return null;
+    const shape = { config: model, layout, options: learnerOptions(prepared) };
+    return new DurableCritic({ fleet, shape, recover: config.lanes.recover, steps });
   }
 
   /** Never rejects: a rollout that cannot even be read is a marked failure, and ends the run. */
@@ -316,6 +321,12 @@ class Run {
     const path = join(folder.path, 'model');
     await saveCheckpoint(path, model, fleet.layout, await trainer.weights(), config.model.path);
   }
+}
+
+function learnerOptions({ config, engine: { contextTokensMax } }: Prepared): TrainerOptions {
+  const { beta1, beta2, epsilon, weightDecay, gradNormMax, microBatchTokens } = config.optimizer;
+  const adamw = { beta1, beta2, epsilon, weightDecay, gradNormMax };
+  return { rowsMax: microBatchTokens, contextTokensMax, adamw };
 }
 
 /** The error that ended the work, or null when it came to its end. */

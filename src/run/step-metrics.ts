@@ -1,6 +1,7 @@
 import type { MetricName, MetricsRecord } from '../telemetry/metrics.js';
 import { mean, quantiles } from '../telemetry/quantiles.js';
 import { resumeMs, timeToYieldMs, type PreemptionRecord } from '../telemetry/records.js';
+import type { CriticReport } from './algorithm.js';
 import type { StepReport } from './grpo-job.js';
 import type { Rollout } from './rollouts.js';
 
@@ -37,7 +38,7 @@ export function stepMetrics(report: StepReport, counters: RunCounters): MetricsR
     'rollout/prompt_length/mean': mean(rollouts.map(promptLength)),
     'val/score/mean': report.heldoutReward,
     'critic/rewards/mean': mean(rewards),
-    'critic/advantages/mean': batch.advantageMean,
+    'critic/advantages/mean': report.advantageMean,
     'actor/lr': report.learningRate,
     'tokens/decoded': counters.decoded,
     'tokens/trained': counters.trained,
@@ -66,7 +67,20 @@ export function stepMetrics(report: StepReport, counters: RunCounters): MetricsR
     entries['actor/clip_fraction'] = result.clipFraction;
     entries['actor/grad_norm'] = result.gradNorm;
   }
+  if (report.critic !== null) Object.assign(entries, criticMetrics(report.critic));
   return { step: report.step, time_s: counters.timeS, ...present(entries) };
+}
+
+function criticMetrics(critic: CriticReport): Partial<Record<MetricName, number | null>> {
+  return {
+    'critic/values/mean': critic.valueMean,
+    'critic/returns/mean': critic.returnMean,
+    'critic/vf_explained_var': critic.explainedVariance,
+    'critic/vf_loss': critic.loss,
+    'critic/vf_clipfrac': critic.clipFraction,
+    'critic/grad_norm': critic.gradNorm,
+    'critic/lr': critic.learningRate,
+  };
 }
 
 function present(entries: Partial<Record<MetricName, number | null>>): Partial<Record<MetricName, number>> {
