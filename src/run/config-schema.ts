@@ -109,6 +109,7 @@ const algorithm = section({
 
 /** Of `ppo`: what gives a value to every token. What is not here it has in common with the policy: see `optimizer`. */
 const critic = section({
+  /** Constant: `optimizer.warmup_steps` is the policy's. */
   learning_rate: numberFromTo(0, 1).default(1e-3),
   /** How far a value may move from what it was when the batch was made before its loss stops pulling it on. */
   cliprange_value: numberAbove(0, 1e9).default(0.5),

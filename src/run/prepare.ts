@@ -74,7 +74,7 @@ export async function prepareRun(config: RunConfig): Promise<Prepared & { readon
     config,
     model,
     layout,
-    criticLayout: config.algorithm.name === 'ppo' ? criticLayout(model, BUCKET_BYTES_MAX) : null,
+    criticLayout: config.algorithm.name === 'ppo' ? criticLayoutOf(model, layout) : null,
     tokenizer,
     opened,
     prompts,
@@ -84,6 +84,11 @@ export async function prepareRun(config: RunConfig): Promise<Prepared & { readon
     promptTokensMax,
     weights,
   };
+}
+
+/** No bucket is larger than the policy's largest, which the adapter is checked for. */
+function criticLayoutOf(model: ModelConfig, { bucketElements }: ParamLayout): ParamLayout {
+  return criticLayout(model, 4 * Math.max(...bucketElements));
 }
 
 /** What ends a rollout: the model's own end tokens, and those the configuration adds. */

@@ -80,7 +80,8 @@ it('takes the device from generation, is cut like all else, and leaves both thei
     expect(await valuesOf(batch), `values before step ${i}`).toEqual(at(expected, i).values);
     expect(await fit(batch), `step ${i}`).toEqual({ ...at(expected, i), state: null });
   }
-  await until(() => [...outcomes.byId.values()].every(({ reason }) => reason !== null), 'all sequences');
+  const isDone = (id: number): boolean => (outcomes.byId.get(id)?.reason ?? null) !== null;
+  await until(() => requests.every(({ id }) => isDone(id)), 'all sequences');
   expectSameOutcomes(outcomes, await runAlone(device, script.model, requests), requests, 'beside a critic');
   const { slices, preemptions } = lane.takeRecords(true);
   const ofCritic = slices.filter(({ resident }) => resident === 'critic');
