@@ -29,7 +29,11 @@ export const METRICS = [
     meaning: 'Mean reward on held-out prompts, on steps that measure it.',
   },
   { name: 'critic/rewards/mean', unit: 'reward', meaning: 'Mean reward the loss saw, after any shaping.' },
-  { name: 'critic/advantages/mean', unit: 'reward', meaning: 'Mean advantage over the trained tokens.' },
+  {
+    name: 'critic/advantages/mean',
+    unit: 'reward',
+    meaning: 'Mean advantage over the trained tokens; in PPO before whitening.',
+  },
   {
     name: 'critic/values/mean',
     unit: 'reward',
