@@ -63,3 +63,15 @@ test('examples/calculator.toml: rollouts of several turns, more of them than slo
     expect(rollout).toMatchObject({ failure: null, episode: { stop_condition: 'terminated' } });
   }
 });
+
+test('examples/ppo.toml: a critic is trained beside the policy', async () => {
+  const { summary, rollouts } = await run('ppo', ['examples/ppo.toml', '--set', 'steps=3']);
+  expect(summary.steps).toBe(3);
+  expect(rollouts).toHaveLength(48);
+  expect(summary.tokens.trained).toBe(summary.tokens.decoded);
+  const metrics = readFileSync(join(folder, 'ppo/metrics.jsonl'), 'utf8').trimEnd().split('\n');
+  for (const line of metrics) expect(line).toContain('critic/vf_explained_var');
+  const trace = readFileSync(join(folder, 'ppo/trace.json'), 'utf8');
+  for (const stage of ['valueCompute', 'oldLogProbs', 'refLogProbs', 'criticTraining', 'actorTraining'])
+    expect(trace).toContain(`"${stage}"`);
+});

@@ -8,12 +8,12 @@ import { CostModel } from './cost-model.js';
 import type { Doorbell } from './doorbell.js';
 import type { EngineResident } from './engine-resident.js';
 import { Executor } from './executor.js';
+import type { StageWork } from './learner-resident.js';
 import type { JobRequest, LaneAnswers, LaneRequest } from './messages.js';
 import { PreemptionLog } from './preemption-log.js';
 import type { ProgramQueue } from './program-queue.js';
 import type { LaneSettings } from './settings.js';
 import { Tenant } from './tenant.js';
-import type { StageWork } from './trainer-resident.js';
 
 export interface LaneOptions {
   readonly lane: number;
@@ -35,7 +35,7 @@ export class Lane {
   readonly #cost: CostModel;
   readonly #preemptions: PreemptionLog;
   readonly #executor: Executor;
-  /** By job: those that have a trainer or an engine here. */
+  /** By job: those that have a trainer, a critic or an engine here. */
   readonly #tenants = new Map<string, Tenant>();
   #versions: VersionRecord[] = [];
   #settings: LaneSettings;
@@ -169,8 +169,8 @@ export class Lane {
     const done = queue.runContained(program);
     // A queue that takes nothing more wants no device.
     if (!queue.hasWork) return done;
-    const trainers = [...this.#tenants.values()].map(({ trainer }) => trainer);
-    const isHeld = trainers.some((trainer) => trainer !== null && this.#executor.isBusy(trainer.queue));
+    const learners = [...this.#tenants.values()].flatMap((tenant) => tenant.learners);
+    const isHeld = learners.some((learner) => this.#executor.isBusy(learner.queue));
     if (!isHeld) this.#makeRoom();
     this.#executor.request(queue, stage, requestedMs, detectedMs);
     if (this.#settings.kvOnPreempt.kind === 'held')

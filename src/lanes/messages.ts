@@ -7,7 +7,9 @@ import type { AdapterSummary } from '../gpu/device.js';
 import type { ModelConfig } from '../model/config.js';
 import type { Buckets, ParamLayout } from '../model/layout.js';
 import type { LaneRecords } from '../telemetry/records.js';
-import type { ScoreSequence, TrainSequence } from '../train/batch.js';
+import type { ScoreSequence, TrainSequence, ValueSequence, WeightedSequence } from '../train/batch.js';
+import type { CriticResult } from '../train/critic-results.js';
+import type { CriticStepOptions } from '../train/critic.js';
 import type { TrainResult } from '../train/results.js';
 import type { StepOptions, TrainerOptions } from '../train/trainer.js';
 import type { TrainerState } from '../train/state.js';
@@ -18,7 +20,7 @@ import type { ExecutorBudgets, LaneSettings } from './settings.js';
 /**
  * Every message that crosses a lane's port, in both directions. A request carries a number; exactly one `done` or
  * `failed` answers it. Tokens and records come on their own, one message a step, never one a token. A lane is anybody's:
- * what concerns a job's trainer or engine names the job.
+ * what concerns a job's trainer, critic or engine names the job.
  */
 export interface OpenLane {
   readonly lane: number;
@@ -50,6 +52,22 @@ export type LaneRequest =
   | { readonly kind: 'removeTrainer'; readonly job: string }
   /** The trainer goes on where another one was. */
   | { readonly kind: 'loadState'; readonly job: string; readonly state: TrainerState }
+  /** A critic for the job, which gives values in a stage of its own and is trained in another. */
+  | {
+      readonly kind: 'createCritic';
+      readonly job: string;
+      /** As a trainer's. */
+      readonly weight: number;
+      readonly config: ModelConfig;
+      /** Of `criticLayout`. */
+      readonly layout: ParamLayout;
+      readonly options: TrainerOptions;
+      readonly weights: Buckets;
+    }
+  /** As `removeTrainer`. */
+  | { readonly kind: 'removeCritic'; readonly job: string }
+  /** The critic goes on where another one was. */
+  | { readonly kind: 'loadCriticState'; readonly job: string; readonly state: TrainerState }
   /** An engine for the job; it has no weights until `publish` (same lane) or `pull` (any lane). */
   | {
       readonly kind: 'createEngine';
@@ -93,6 +111,25 @@ export type LaneRequest =
       readonly stage: string;
       readonly which: 'policy' | 'reference';
       readonly sequences: readonly ScoreSequence[];
+    }
+  /** The critic's value at each position with a weight. */
+  | {
+      readonly kind: 'values';
+      readonly job: string;
+      readonly requestedMs: number;
+      readonly sequences: readonly WeightedSequence[];
+    }
+  /**
+   * One optimizer step of the critic; with `commit` the state after it comes back, as a part of the step's own program.
+   * One that fails ends the critic alone.
+   */
+  | {
+      readonly kind: 'trainCritic';
+      readonly job: string;
+      readonly requestedMs: number;
+      readonly sequences: readonly ValueSequence[];
+      readonly options: CriticStepOptions;
+      readonly commit?: boolean | undefined;
     }
   /** The trainer's weights as `version`: a device copy for this lane's engine, and into the store when there is one. */
   | ({ readonly kind: 'publish'; readonly job: string } & PublishOrder)
@@ -143,6 +180,9 @@ export interface LaneAnswers {
   createTrainer: { readonly bytes: number };
   createEngine: { readonly bytes: number };
   removeTrainer: null;
+  createCritic: { readonly bytes: number };
+  removeCritic: null;
+  loadCriticState: null;
   slots: null;
   admission: null;
   removeEngine: { readonly evicted: readonly EvictedSequence[] };
@@ -155,6 +195,12 @@ export interface LaneAnswers {
     readonly publishMs: number;
   };
   score: { readonly logprobs: readonly Float32Array<ArrayBuffer>[] };
+  /** Of each sequence, aligned as its weights; 0 where the weight is 0. */
+  values: { readonly values: readonly Float32Array<ArrayBuffer>[] };
+  trainCritic: CriticResult & {
+    /** Null unless the step was to be committed. */
+    readonly state: TrainerState | null;
+  };
   publish: { readonly storeBytes: number };
   pull: { readonly version: number; readonly bytes: number };
   exportWeights: { readonly weights: Buckets };

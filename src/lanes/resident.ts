@@ -1,7 +1,7 @@
 import type { Program } from '../gpu/ops.js';
 import type { ResidentKind } from '../telemetry/records.js';
 
-/** What occupies a lane: a job's engine or its trainer. Its programs are run one after the other. */
+/** What occupies a lane: a job's engine, its trainer or its critic. Its programs are run one after the other. */
 export interface Resident {
   readonly job: string;
   readonly kind: ResidentKind;

@@ -3,17 +3,18 @@ import type { Gpu } from '../gpu/device.js';
 import type { Program } from '../gpu/ops.js';
 import { assert } from '../lib/assert.js';
 import { nowMs } from '../lib/clock.js';
-import { toError, UserError } from '../lib/errors.js';
 import type { Buckets } from '../model/layout.js';
 import type { VersionRecord } from '../telemetry/records.js';
 import { WeightStore, type SharedStore } from '../weights/store.js';
 import { calibrate } from './calibration.js';
+import { CriticResident } from './critic-resident.js';
 import { EngineResident } from './engine-resident.js';
+import type { Learnable, LearnerResident, LearnerResidentParts } from './learner-resident.js';
 import type { JobRequest, LaneAnswers } from './messages.js';
-import { TrainerResident, type TrainerResidentParts } from './trainer-resident.js';
+import { TrainerResident } from './trainer-resident.js';
 
 /** What a job's residents find on a lane, and whom they tell. */
-export interface TenantParts extends TrainerResidentParts {
+export interface TenantParts extends LearnerResidentParts {
   readonly gpu: Gpu;
   /** As which the lane publishes weights. */
   readonly epoch: number;
@@ -28,9 +29,13 @@ export interface TenantParts extends TrainerResidentParts {
 
 type Request<K extends JobRequest['kind']> = Extract<JobRequest, { kind: K }>;
 
-/** One job on a lane: its trainer, its engine, and the weights that go from one to the other. It knows of no other job. */
+/**
+ * One job on a lane: its trainer, its critic where it has one, its engine, and the weights that go from the trainer to the
+ * engine. It knows of no other job.
+ */
 export class Tenant {
   #trainer: TrainerResident | null = null;
+  #critic: CriticResident | null = null;
   #engine: EngineResident | null = null;
 
   constructor(private readonly parts: TenantParts) {}
@@ -39,13 +44,14 @@ export class Tenant {
     return this.#engine;
   }
 
-  get trainer(): TrainerResident | null {
-    return this.#trainer;
+  /** All that is trained here. */
+  get learners(): readonly LearnerResident<Learnable>[] {
+    return [this.#trainer, this.#critic].filter((learner) => learner !== null);
   }
 
   /** Nothing of the job is on the lane. */
   get isGone(): boolean {
-    return this.#trainer === null && this.#engine === null;
+    return this.learners.length === 0 && this.#engine === null;
   }
 
   /** Carries out one request. */
@@ -55,15 +61,28 @@ export class Tenant {
         return this.#createTrainer(request);
       case 'removeTrainer':
         return this.#removeTrainer();
+      case 'createCritic':
+        return this.#createCritic(request);
+      case 'removeCritic':
+        await this.#needCritic().remove();
+        this.#critic = null;
+        return null;
+      case 'loadCriticState':
+        await this.#runInit(this.#needCritic(), (critic) => critic.loadState(request.state));
+        return null;
+      case 'values':
+        return this.#needCritic().values(request);
+      case 'trainCritic':
+        return this.#needCritic().train(request);
       case 'createEngine':
         return this.#createEngine(request);
       case 'removeEngine':
         return this.#removeEngine();
       case 'loadState':
-        await this.#runInit(({ trainer }) => trainer.loadState(request.state));
+        await this.#runInit(this.#needTrainer(), (trainer) => trainer.loadState(request.state));
         return null;
       case 'keepReference':
-        await this.#runInit(({ trainer }) => trainer.keepReference());
+        await this.#runInit(this.#needTrainer(), (trainer) => trainer.keepReference());
         return null;
       case 'train':
         return this.#train(request);
@@ -106,7 +125,7 @@ export class Tenant {
 
   /** Gives up all that is half done or waits. */
   abandon(reason: Error): void {
-    this.#trainer?.queue.abandon(reason);
+    for (const { queue } of this.learners) queue.abandon(reason);
     this.#engine?.queue.abandon(reason);
   }
 
@@ -114,17 +133,30 @@ export class Tenant {
     const { job, gpu } = this.parts;
     assert(this.#trainer === null, `job ${job} already has a trainer on this lane`);
     const before = gpu.bytesAllocated;
-    const trainer = new TrainerResident(this.parts, request);
-    this.#trainer = trainer;
+    this.#trainer = new TrainerResident(this.parts, request);
     const bytes = gpu.bytesAllocated - before;
-    const { make, outcome } = trainer.warmUp();
+    await this.#furnish(this.#trainer, request.weights);
+    return { bytes };
+  }
+
+  async #createCritic(request: Request<'createCritic'>): Promise<LaneAnswers['createCritic']> {
+    const { job, gpu } = this.parts;
+    assert(this.#critic === null, `job ${job} already has a critic on this lane`);
+    const before = gpu.bytesAllocated;
+    this.#critic = new CriticResident(this.parts, request);
+    const bytes = gpu.bytesAllocated - before;
+    await this.#furnish(this.#critic, request.weights);
+    return { bytes };
+  }
+
+  async #furnish<Model extends Learnable>(learner: LearnerResident<Model>, weights: Buckets): Promise<void> {
+    const { make, outcome } = learner.warmUp();
     await this.#calibrate(make, async (program) => {
-      await trainer.run({ program, stage: 'init' });
-      await this.parts.executor.idle(trainer.queue);
+      await learner.run({ program, stage: 'init' });
+      await this.parts.executor.idle(learner.queue);
       await outcome();
     });
-    await this.#runInit(() => trainer.trainer.loadWeights(request.weights));
-    return { bytes };
+    await this.#runInit(learner, (model) => model.loadWeights(weights));
   }
 
   async #removeTrainer(): Promise<null> {
@@ -169,21 +201,17 @@ export class Tenant {
     await calibrate({ make, run, cost, sliceUs: sliceUs() });
   }
 
-  async #runInit(program: (trainer: TrainerResident) => Program): Promise<void> {
-    const trainer = this.#needTrainer();
-    await trainer.run({ program: program(trainer), stage: 'init' });
+  async #runInit<Model extends Learnable>(
+    learner: LearnerResident<Model>,
+    program: (model: Model) => Program,
+  ): Promise<void> {
+    await learner.run({ program: program(learner.model), stage: 'init' });
   }
 
-  async #train(request: Request<'train'>): Promise<LaneAnswers['train']> {
+  #train(request: Request<'train'>): Promise<LaneAnswers['train']> {
     const detectedMs = nowMs();
     const trainer = this.#needTrainer();
-    try {
-      return await this.#step(trainer, request, detectedMs);
-    } catch (error) {
-      // Whether the step reached the weights nobody knows, unless it was refused.
-      if (!(error instanceof UserError)) trainer.fail(toError(error));
-      throw error;
-    }
+    return trainer.orFail(() => this.#step(trainer, request, detectedMs));
   }
 
   async #step(
@@ -195,7 +223,7 @@ export class Tenant {
     const store = publish?.store ?? null;
     let handedOverMs = detectedMs;
     const { program, result } = trainer.owe(
-      trainer.trainer.stepAndExport(sequences, cost, options, {
+      trainer.model.stepAndExport(sequences, cost, options, {
         handOver: () => {
           handedOverMs = nowMs();
           // Without a version to publish, no engine is behind.
@@ -218,11 +246,8 @@ export class Tenant {
     const detectedMs = nowMs();
     const { stage, requestedMs, sequences, which } = request;
     const trainer = this.#needTrainer();
-    const { program, result } = trainer.owe(trainer.trainer.score(sequences, this.parts.cost, which));
-    await trainer.run({ program, stage, requestedMs, detectedMs });
-    const logprobs = await result;
-    this.parts.gpu.assertHealthy();
-    return { logprobs };
+    const job = trainer.model.score(sequences, this.parts.cost, which);
+    return { logprobs: await trainer.ask(job, { stage, requestedMs, detectedMs }) };
   }
 
   /** Trainer → this lane's engine by device copies, and → the store through the host when others may want it. */
@@ -236,11 +261,11 @@ export class Tenant {
   }
 
   /** The trainer's weights into this lane's engine, unless it has them, is about to go or is not there. */
-  *#flip({ trainer }: TrainerResident, version: number): Program {
+  *#flip({ model }: TrainerResident, version: number): Program {
     if (this.#engine === null) return;
     const startedMs = nowMs();
     const done = (): void => this.#record('flip', version, startedMs, 0);
-    yield* this.#engine.flip(trainer.weights, version, done);
+    yield* this.#engine.flip(model.weights, version, done);
   }
 
   /** Into the store; returns the bytes. */
@@ -259,9 +284,7 @@ export class Tenant {
 
   async #exportWeights(): Promise<Buckets> {
     const trainer = this.#needTrainer();
-    const { program, result } = trainer.owe(trainer.trainer.exportWeights());
-    await trainer.run({ program, stage: 'actorTraining' });
-    return result;
+    return trainer.ask(trainer.model.exportWeights(), { stage: 'actorTraining' });
   }
 
   #record(kind: VersionRecord['kind'], version: number, startedMs: number, bytes: number): void {
@@ -273,6 +296,11 @@ export class Tenant {
   #needTrainer(): TrainerResident {
     assert(this.#trainer !== null, `job ${this.parts.job} has no trainer on this lane`);
     return this.#trainer;
+  }
+
+  #needCritic(): CriticResident {
+    assert(this.#critic !== null, `job ${this.parts.job} has no critic on this lane`);
+    return this.#critic;
   }
 
   #needEngine(): EngineResident {

@@ -97,7 +97,7 @@ class LaneThread {
       return this.#refuse(id, error);
     }
     try {
-      if (request.kind === 'train') this.#faults.reach('beforeAnswer');
+      if (request.kind === 'train' || request.kind === 'trainCritic') this.#faults.reach('beforeAnswer');
       this.#post({ kind: 'done', id, answer }, movable(answer));
     } catch (error) {
       this.#fail(toFailure(error));

@@ -1,5 +1,5 @@
 import { blocksFor } from '../kernels/kv-cache.js';
-import type { PretrainTables, RunTables } from './config-schema.js';
+import { CRITIC_DEFAULTS, type PretrainTables, type RunTables } from './config-schema.js';
 
 /** Two keys that do not go together. */
 export interface Conflict {
@@ -47,7 +47,45 @@ export function runConflict(config: RunTables): Conflict | undefined {
       why: 'one slice must fit in flight: raise lanes.in_flight_budget_us or lower lanes.slice_budget_us',
     };
   }
-  return reservationConflict(scheduler.reserve, lanes.count);
+  return algorithmConflict(config) ?? reservationConflict(scheduler.reserve, lanes.count);
+}
+
+function algorithmConflict(config: RunTables): Conflict | undefined {
+  return config.algorithm.name === 'ppo' ? ppoConflict(config) : grpoConflict(config);
+}
+
+function grpoConflict({ rollout, critic }: RunTables): Conflict | undefined {
+  const name = ['algorithm', 'name'];
+  if (rollout.samples_per_prompt < 2) {
+    return {
+      keys: [['rollout', 'samples_per_prompt'], name],
+      why: 'a group of one has nothing to be compared with: raise rollout.samples_per_prompt or set algorithm.name to "ppo"',
+    };
+  }
+  const meant = Object.entries(critic).find(([key, value]) => Reflect.get(CRITIC_DEFAULTS, key) !== value);
+  if (meant === undefined) return undefined;
+  const [key] = meant;
+  return {
+    keys: [['critic', key], name],
+    why: `only PPO has a critic: set algorithm.name to "ppo" or leave critic.${key} out`,
+  };
+}
+
+function ppoConflict({ steps, algorithm, critic }: RunTables): Conflict | undefined {
+  if (algorithm.advantage !== 'std') {
+    return {
+      keys: [
+        ['algorithm', 'advantage'],
+        ['algorithm', 'name'],
+      ],
+      why: 'PPO has its advantages from the critic, not from groups: leave algorithm.advantage out',
+    };
+  }
+  if (critic.warmup_steps < steps) return undefined;
+  return {
+    keys: [['critic', 'warmup_steps'], ['steps']],
+    why: 'the policy would never be trained: raise steps or lower critic.warmup_steps',
+  };
 }
 
 function reservationConflict(

@@ -51,8 +51,8 @@ const optimizerFields = {
 
 const rollout = section({
   prompts_per_step: wholeNumber(1, 4096).default(16),
-  /** A group of one has nothing to be compared with, and would teach nothing. */
-  samples_per_prompt: wholeNumber(2, 1024).default(8),
+  /** In GRPO a group of one has nothing to be compared with, and would teach nothing. */
+  samples_per_prompt: wholeNumber(1, 1024).default(8),
   /** Sampled in one rollout, all its turns together. */
   max_tokens: wholeNumber(1, TOKENS_MAX).default(32),
   /** Of a task of several turns: turns of one rollout at most, whatever its environment says. */
@@ -94,7 +94,8 @@ const engine = section({
 });
 
 const algorithm = section({
-  name: oneOf('grpo').default('grpo'),
+  /** `grpo` compares the rollouts of a prompt with each other, `ppo` each token with what a critic expected. */
+  name: oneOf('grpo', 'ppo').default('grpo'),
   /** The importance ratio is clipped to [1 − clip_low, 1 + clip_high]. */
   clip_low: numberFromTo(0, 1).default(0.2),
   clip_high: numberFromTo(0, 100).default(0.28),
@@ -107,7 +108,26 @@ const algorithm = section({
   updates_per_step: wholeNumber(1, 64).default(1),
   /** Where the ratio's denominator comes from: the log-probabilities recorded while sampling, or computed anew. */
   old_log_probs: oneOf('recorded', 'recomputed').default('recorded'),
+  /** Of `ppo`: what a reward is worth a token earlier. */
+  gamma: numberFromTo(0, 1).default(1),
+  /** Of `ppo`: how far advantages trust rewards over the critic's values; 1 looks at rewards only. */
+  gae_lambda: numberFromTo(0, 1).default(1),
 });
+
+/** Of `ppo`: what gives a value to every token. What is not here it has in common with the policy: see `optimizer`. */
+const critic = section({
+  /** Constant: `optimizer.warmup_steps` is the policy's. */
+  learning_rate: numberFromTo(0, 1).default(1e-3),
+  /** How far a value may move from what it was when the batch was made before its loss stops pulling it on. */
+  cliprange_value: numberAbove(0, 1e9).default(0.5),
+  /** First steps in which the critic is trained alone. */
+  warmup_steps: wholeNumber(0, STEPS_MAX).default(0),
+  /** How often the critic goes over each step's batch, in as many updates as the policy. */
+  epochs: wholeNumber(1, 64).default(1),
+});
+
+/** The critic's keys as they are when nobody names them. */
+export const CRITIC_DEFAULTS = critic.parse({});
 
 const reservation = section({
   /** Lane 0 trains and cannot be reserved. */
@@ -129,6 +149,7 @@ export const runSchema = z.strictObject({
   rollout: rollout.prefault({}),
   engine: engine.prefault({}),
   algorithm: algorithm.prefault({}),
+  critic: critic.prefault({}),
   optimizer: section({ learning_rate: numberFromTo(0, 1).default(3e-4), ...optimizerFields }).prefault({}),
   evaluation: section({
     heldout_prompts: wholeNumber(0, 65_536).default(128),

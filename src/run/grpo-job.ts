@@ -1,26 +1,33 @@
-import { assert, at } from '../lib/assert.js';
+import { assert } from '../lib/assert.js';
 import { nowMs } from '../lib/clock.js';
 import { UserError } from '../lib/errors.js';
 import type { Buckets } from '../model/layout.js';
-import type { TrainSequence } from '../train/batch.js';
 import type { TrainResult } from '../train/results.js';
 import { learningRateAt } from '../train/schedule.js';
+import { ActorStages } from './actor-stages.js';
+import type { Algorithm, CriticReport, UpdateReport } from './algorithm.js';
+import type { DurableCritic } from './durable-critic.js';
 import type { DurableTrainer } from './durable-trainer.js';
 import { meanReward, startEvaluation } from './evaluation.js';
+import { GrpoUpdate } from './grpo-update.js';
+import type { JobConductor } from './job-conductor.js';
 import type { TokenLedger } from './ledger.js';
+import { PpoUpdate } from './ppo-update.js';
 import type { Prepared } from './prepare.js';
 import type { Prompt } from './prompt-source.js';
 import type { Group, RolloutKind, RolloutPool } from './rollouts.js';
-import type { JobConductor } from './job-conductor.js';
-import { joinResults } from './join-results.js';
-import { makeTrainBatch, type TrainBatch, type TrainUpdate } from './train-batch.js';
+import { makeTrainBatch, type TrainBatch } from './train-batch.js';
 
 export interface StepReport {
   readonly step: number;
   readonly groups: readonly Group[];
   readonly batch: TrainBatch;
-  /** Null when no rollout of the step had anything to teach: the weights stayed as they were. */
+  /** Null when no rollout of the step had anything to teach the policy: the weights stayed as they were. */
   readonly result: TrainResult | null;
+  /** Null as well without a critic. */
+  readonly critic: CriticReport | null;
+  /** Over trained tokens. */
+  readonly advantageMean: number;
   readonly learningRate: number;
   readonly heldoutReward: number | null;
   readonly seconds: StepSeconds;
@@ -38,6 +45,8 @@ interface StepSeconds {
 export interface GrpoJobParts {
   readonly prepared: Prepared;
   readonly trainer: DurableTrainer;
+  /** Null for an algorithm without one. */
+  readonly critic: DurableCritic | null;
   readonly conductor: JobConductor;
   readonly pool: RolloutPool;
   readonly ledger: TokenLedger;
@@ -48,9 +57,11 @@ export interface GrpoJobParts {
   readonly alive: <T>(work: Promise<T>) => Promise<T>;
 }
 
+const NOTHING_TO_TEACH: UpdateReport = { result: null, critic: null };
+
 /**
- * One GRPO run (Shao et al., "DeepSeekMath", 2024), from the first rollout to the last update. Rollouts of a step
- * start as soon as the staleness bound lets them, so generation goes on while the step before is scored and trained.
+ * One run, from the first rollout to the last update; what an update is, its algorithm knows. Rollouts of a step start as
+ * soon as the staleness bound lets them, so generation goes on while the step before is scored and trained.
  *
  * A run that is to end leaves its waits at once, but never a step that holds the device: that is finished, told and
  * counted, so that weights, steps and tokens agree.
@@ -62,8 +73,8 @@ export class GrpoJob {
   /** By step, from the first rollout started until the step has been told of. */
   readonly #groups = new Map<number, Group[]>();
   readonly #reserved = new Set<number>();
+  readonly #algorithm: Algorithm;
   #stepsDone = 0;
-  #versions = 0;
 
   constructor(private readonly parts: GrpoJobParts) {
     const { config, prompts, stopTokenIds } = parts.prepared;
@@ -75,6 +86,7 @@ export class GrpoJob {
       sampling: { temperature: evaluation.temperature, topK: 0, topP: 1, minP: 0 },
     };
     this.#train = prompts.train();
+    this.#algorithm = algorithmOf(parts);
   }
 
   /** Steps finished so far. */
@@ -98,12 +110,9 @@ export class GrpoJob {
   }
 
   async #prepare(weights: Buckets): Promise<void> {
-    const { trainer, conductor } = this.parts;
-    const startedMs = nowMs();
-    await trainer.start(weights);
-    conductor.published(0, (nowMs() - startedMs) / 1000);
+    await this.#algorithm.prepare(weights);
     // Not waited for: a policy may let engines wake only after this stage.
-    conductor.weightsReady();
+    this.parts.conductor.weightsReady();
   }
 
   async #evaluate(step: number): Promise<number | null> {
@@ -136,7 +145,10 @@ export class GrpoJob {
     const scoredMs = nowMs();
     const batch = this.#makeBatch(groups);
     const learningRate = learningRateAt(this.#schedule(), step - 1);
-    const result = batch.updates.length === 0 ? null : await this.#update(batch, learningRate);
+    const { updates } = batch;
+    const taught =
+      updates.length === 0 ? NOTHING_TO_TEACH : await this.#algorithm.train({ step, updates, learningRate });
+    const { result, critic, advantageMean = batch.advantageMean } = taught;
     const train = (nowMs() - scoredMs) / 1000;
     this.#stepsDone = step;
     let heldoutReward: number | null = null;
@@ -154,7 +166,7 @@ export class GrpoJob {
       const rewardWait = (scoredMs - finishedMs) / 1000;
       const seconds = { step: (nowMs() - startedMs) / 1000, generationWait, rewardWait, train };
       this.#groups.delete(step);
-      onStep({ step, groups, batch, result, learningRate, heldoutReward, seconds });
+      onStep({ step, groups, batch, result, critic, advantageMean, learningRate, heldoutReward, seconds });
     }
   }
 
@@ -195,63 +207,10 @@ export class GrpoJob {
       tokensMax: rollout.maxTokens,
       version: conductor.version,
       stalenessVersionsMax: algorithm.stalenessVersionsMax,
-      keepsEqualGroups: algorithm.klCoefficient > 0,
+      keepsEqualGroups: this.#algorithm.keepsEqualGroups,
       updates: algorithm.updatesPerStep,
     };
     return makeTrainBatch(groups, rules, ledger);
-  }
-
-  /** Scores under the frozen reference where the loss has a KL term, then takes the optimizer steps and publishes. */
-  async #update(batch: TrainBatch, learningRate: number): Promise<TrainResult> {
-    const { prepared, conductor, trainer, ledger } = this.parts;
-    const { clipLow, clipHigh, klCoefficient, oldLogProbs } = prepared.config.algorithm;
-    let { updates } = batch;
-    if (oldLogProbs === 'recomputed') {
-      updates = await this.#scored('oldLogProbs', 'policy', updates, (sequence, oldLogprobs) => ({
-        ...sequence,
-        oldLogprobs,
-      }));
-    }
-    if (klCoefficient > 0) {
-      updates = await this.#scored('refLogProbs', 'reference', updates, (sequence, refLogprobs) => ({
-        ...sequence,
-        refLogprobs,
-      }));
-    }
-    return conductor.stage('actorTraining', async (requestedMs) => {
-      const objective = { algorithm: 'grpo', clipLow, clipHigh, klCoefficient } as const;
-      const options = { objective, learningRate };
-      const version = this.#versions + 1;
-      const sequences = updates.map((update) => update.sequences);
-      const order = { step: this.#stepsDone + 1, updates: sequences, options, version, requestedMs };
-      const { results, publishSeconds } = await trainer.train(order);
-      this.#versions = version;
-      for (const [i, { rollouts }] of updates.entries()) {
-        const fate = at(results, i).skipped ? 'filtered' : 'trained';
-        for (const rollout of rollouts) ledger.settle(rollout, fate);
-      }
-      conductor.published(version, publishSeconds);
-      return joinResults(results);
-    });
-  }
-
-  /** The updates with each sequence's log-probabilities, scored in a stage of its own, put in. */
-  #scored(
-    stage: 'oldLogProbs' | 'refLogProbs',
-    which: 'policy' | 'reference',
-    updates: readonly TrainUpdate[],
-    put: (sequence: TrainSequence, logprobs: Float32Array<ArrayBuffer>) => TrainSequence,
-  ): Promise<readonly TrainUpdate[]> {
-    const { conductor, trainer } = this.parts;
-    return conductor.stage(stage, async (requestedMs) => {
-      const sequences = updates.flatMap((update) => update.sequences);
-      const logprobs = await trainer.score({ requestedMs, stage, which }, sequences);
-      let next = 0;
-      return updates.map((update) => ({
-        ...update,
-        sequences: update.sequences.map((sequence) => put(sequence, at(logprobs, next++))),
-      }));
-    });
   }
 
   /** Reservations may overlap: a lane is out of use in every step that one of its own covers. */
@@ -277,4 +236,13 @@ export class GrpoJob {
 
 function lastFinishedMs({ rollouts }: Group): number {
   return Math.max(...rollouts.map(({ finishedMs }) => finishedMs ?? -Infinity));
+}
+
+function algorithmOf({ prepared, trainer, critic, conductor, ledger }: GrpoJobParts): Algorithm {
+  const { config, layout } = prepared;
+  const { algorithm } = config;
+  const actor = new ActorStages({ algorithm, trainer, conductor, ledger });
+  if (algorithm.name === 'grpo') return new GrpoUpdate(actor, algorithm.klCoefficient > 0);
+  assert(critic !== null, 'PPO has a critic');
+  return new PpoUpdate({ config, policyLayout: layout, actor, critic, conductor });
 }

@@ -13,6 +13,7 @@ import type { HeldoutPoint } from '../telemetry/report.js';
 import type { SharedRecords } from '../telemetry/shared-records.js';
 import type { Summary } from '../telemetry/summary.js';
 import type { RunConfig } from './config.js';
+import type { DurableCritic } from './durable-critic.js';
 import type { DurableTrainer } from './durable-trainer.js';
 import type { Fleet } from './fleet.js';
 import type { StepReport } from './grpo-job.js';
@@ -40,6 +41,7 @@ export interface JobSources {
   readonly pool: RolloutPool;
   readonly conductor: JobConductor;
   readonly trainer: DurableTrainer;
+  readonly critic: DurableCritic | null;
   readonly weights: WeightsAccount;
   /** Plans made so far, for all jobs. */
   readonly cycles: () => number;

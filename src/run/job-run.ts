@@ -12,7 +12,9 @@ import type { JobFolder } from '../telemetry/job-folder.js';
 import type { Progress } from '../telemetry/progress.js';
 import type { SharedRecords } from '../telemetry/shared-records.js';
 import type { Summary } from '../telemetry/summary.js';
+import type { TrainerOptions } from '../train/trainer.js';
 import type { Conductor } from './conductor.js';
+import { DurableCritic } from './durable-critic.js';
 import { DurableTrainer } from './durable-trainer.js';
 import { episodeEvents, openEnvironmentPool } from './episode-wiring.js';
 import { judged } from './episodes.js';
@@ -127,7 +129,9 @@ export class JobRun {
 
   /** Frees the trainer, for the jobs that go on. What a broken lane had is free already. */
   async leave(): Promise<void> {
-    await outcome(this.#sources.trainer.remove());
+    const { trainer, critic } = this.#sources;
+    await outcome(trainer.remove());
+    if (critic !== null) await outcome(critic.remove());
   }
 
   /** The run is over: what is awake has been so until now, and what no step has told of is written as it is. */
@@ -146,6 +150,7 @@ export class JobRun {
     const own = this.#fleet;
     const weights = new WeightsAccount(own.weightBytes, own.engineLanes.length);
     const trainer = this.#makeTrainer();
+    const critic = this.#makeCritic(trainer);
     const pace = new TokenPace();
     const pool: RolloutPool = new RolloutPool({
       send: (lane, sequences) => {
@@ -158,7 +163,7 @@ export class JobRun {
       score: (rollout) => this.#score(rollout),
       changed: () => conductor.update(),
     });
-    const conductor: JobConductor = new JobConductor(jobSpec(job, prepared, own), {
+    const conductor: JobConductor = new JobConductor(jobSpec(job, prepared, own, critic), {
       scheduler: everybody.scheduler,
       fleet: own,
       pool,
@@ -174,29 +179,32 @@ export class JobRun {
         pace.hear(lane, update);
         pool.receive(lane, update);
       },
-      furnish: (lane) => trainer.furnish(lane),
+      furnish: async (lane) => {
+        await trainer.furnish(lane);
+        await critic?.furnish(lane);
+      },
     };
     everybody.add(conductor);
-    return { fleet, pool, conductor, trainer, weights, cycles: () => everybody.cycles };
+    return { fleet, pool, conductor, trainer, critic, weights, cycles: () => everybody.cycles };
   }
 
   #makeTrainer(): DurableTrainer {
-    const { model, engine, config } = this.parts.prepared;
-    const { beta1, beta2, epsilon, weightDecay, gradNormMax, microBatchTokens } = config.optimizer;
+    const { prepared } = this.parts;
+    const { config, model, layout } = prepared;
     return new DurableTrainer({
       fleet: this.#fleet,
-      shape: {
-        config: model,
-        layout: this.#fleet.layout,
-        options: {
-          rowsMax: microBatchTokens,
-          contextTokensMax: engine.contextTokensMax,
-          adamw: { beta1, beta2, epsilon, weightDecay, gradNormMax },
-        },
-      },
+      shape: { config: model, layout, options: learnerOptions(prepared) },
       hasReference: config.algorithm.klCoefficient > 0,
       recover: config.lanes.recover,
     });
+  }
+
+  #makeCritic({ steps }: DurableTrainer): DurableCritic | null {
+    const { prepared } = this.parts;
+    const { config, model, criticLayout: layout } = prepared;
+    if (layout === null) return null;
+    const shape = { config: model, layout, options: learnerOptions(prepared) };
+    return new DurableCritic({ fleet: this.#fleet, shape, recover: config.lanes.recover, steps });
   }
 
   /** Never rejects: a rollout that cannot even be read is a marked failure, and ends the job. */
@@ -238,6 +246,7 @@ function jobSpec(
   { id, weight, tokenLatencyMs }: ScenarioJob,
   prepared: Prepared,
   { trainerLane, engineLanes }: JobFleet,
+  critic: DurableCritic | null,
 ): JobSpec {
   const { config } = prepared;
   const bytes = residentBytes(prepared);
@@ -247,12 +256,18 @@ function jobSpec(
     engineLanes,
     slotsMax: config.engine.slots,
     engineBytes: bytes.engine,
-    trainerBytes: bytes.trainer,
+    trainerBytes: bytes.trainer + (critic?.bytes ?? 0),
     version: 0,
     weight,
     stepRollouts: config.rollout.promptsPerStep * config.rollout.samplesPerPrompt,
     tokenLatencyMs,
   };
+}
+
+function learnerOptions({ config, engine: { contextTokensMax } }: Prepared): TrainerOptions {
+  const { beta1, beta2, epsilon, weightDecay, gradNormMax, microBatchTokens } = config.optimizer;
+  const adamw = { beta1, beta2, epsilon, weightDecay, gradNormMax };
+  return { rowsMax: microBatchTokens, contextTokensMax, adamw };
 }
 
 /** The error that ended the work, or null when it came to its end. */

@@ -7,6 +7,7 @@ import type { ModelConfig } from '../model/config.js';
 import { type Buckets, type ParamLayout, paramLayout } from '../model/layout.js';
 import type { Tokenizer } from '../model/tokenizer.js';
 import { isMultiTurn } from '../tasks/task.js';
+import { criticLayout } from '../train/critic-layout.js';
 import { openEnvironment, type OpenedEnvironment } from '../tasks/registry.js';
 import type { RunConfig } from './config.js';
 import { engineOptions } from './engine-sizing.js';
@@ -25,6 +26,8 @@ export interface Prepared {
   readonly config: RunConfig;
   readonly model: ModelConfig;
   readonly layout: ParamLayout;
+  /** Null for an algorithm without a critic. */
+  readonly criticLayout: ParamLayout | null;
   readonly tokenizer: Tokenizer;
   readonly opened: OpenedEnvironment;
   readonly prompts: PromptSource;
@@ -73,6 +76,7 @@ export async function prepareRun(config: RunConfig): Promise<Prepared & { readon
     config,
     model,
     layout,
+    criticLayout: config.algorithm.name === 'ppo' ? criticLayoutOf(model, layout) : null,
     tokenizer,
     opened,
     prompts,
@@ -92,6 +96,11 @@ function completionRoom({ rollout: { maxTokens }, optimizer }: RunConfig, prompt
   throw new UserError(
     `optimizer.micro_batch_tokens is ${microBatchTokens}, a prompt of ${promptTokens} tokens and rollout.max_tokens ${maxTokens} make ${promptTokens + maxTokens}: raise it or lower rollout.max_tokens`,
   );
+}
+
+/** No bucket is larger than the policy's largest, which the adapter is checked for. */
+function criticLayoutOf(model: ModelConfig, { bucketElements }: ParamLayout): ParamLayout {
+  return criticLayout(model, 4 * Math.max(...bucketElements));
 }
 
 /** What ends a rollout: the model's own end tokens, and those the configuration adds. */

@@ -1,6 +1,7 @@
 import type { MetricName, MetricsRecord } from '../telemetry/metrics.js';
 import { mean, quantiles } from '../telemetry/quantiles.js';
 import { resumeMs, timeToYieldMs, type PreemptionRecord } from '../telemetry/records.js';
+import type { CriticReport } from './algorithm.js';
 import { isTruncated } from './episodes.js';
 import type { StepReport } from './grpo-job.js';
 import type { Rollout } from './rollouts.js';
@@ -38,7 +39,7 @@ export function stepMetrics(report: StepReport, counters: RunCounters): MetricsR
     'rollout/prompt_length/mean': mean(rollouts.map(promptLength)),
     'val/score/mean': report.heldoutReward,
     'critic/rewards/mean': mean(rewards),
-    'critic/advantages/mean': batch.advantageMean,
+    'critic/advantages/mean': report.advantageMean,
     'actor/lr': report.learningRate,
     'tokens/decoded': counters.decoded,
     'tokens/trained': counters.trained,
@@ -67,6 +68,7 @@ export function stepMetrics(report: StepReport, counters: RunCounters): MetricsR
     entries['actor/clip_fraction'] = result.clipFraction;
     entries['actor/grad_norm'] = result.gradNorm;
   }
+  if (report.critic !== null) Object.assign(entries, criticMetrics(report.critic));
   return { step: report.step, time_s: counters.timeS, ...present({ ...entries, ...turnMetrics(rollouts) }) };
 }
 
@@ -78,6 +80,18 @@ function turnMetrics(rollouts: readonly Rollout[]): Partial<Record<MetricName, n
     'rollout/turns/mean': mean(records.map(({ turns }) => turns.length)),
     'rollout/environment_ms/mean': mean(records.map(({ environmentMs }) => environmentMs)),
     'rollout/truncated': records.filter(isTruncated).length,
+  };
+}
+
+function criticMetrics(critic: CriticReport): Partial<Record<MetricName, number | null>> {
+  return {
+    'critic/values/mean': critic.valueMean,
+    'critic/returns/mean': critic.returnMean,
+    'critic/vf_explained_var': critic.explainedVariance,
+    'critic/vf_loss': critic.loss,
+    'critic/vf_clipfrac': critic.clipFraction,
+    'critic/grad_norm': critic.gradNorm,
+    'critic/lr': critic.learningRate,
   };
 }
 

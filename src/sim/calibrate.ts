@@ -127,7 +127,7 @@ function fitDecode(files: RunFiles, base: CostModel): CostModel['decode'] {
 function engineMs(spans: readonly TraceSpan[], fromMs: number, toMs: number): number {
   const byLane = new Map<string, TraceSpan[]>();
   for (const span of spans) {
-    const isSlice = span.process.startsWith('lane ') && (isEngine(span) || span.name === 'trainer');
+    const isSlice = span.process.startsWith('lane ') && ['trainer', 'critic', 'engine'].includes(span.name);
     if (!isSlice || span.fromMs < fromMs || span.fromMs > toMs) continue;
     const slices = byLane.get(span.process) ?? [];
     slices.push(span);

@@ -45,7 +45,38 @@ export const METRICS = [
     meaning: 'Mean reward on held-out prompts, on steps that measure it.',
   },
   { name: 'critic/rewards/mean', unit: 'reward', meaning: 'Mean reward the loss saw, after any shaping.' },
-  { name: 'critic/advantages/mean', unit: 'reward', meaning: 'Mean advantage over the trained tokens.' },
+  {
+    name: 'critic/advantages/mean',
+    unit: 'reward',
+    meaning: 'Mean advantage over the trained tokens; in PPO before whitening.',
+  },
+  {
+    name: 'critic/values/mean',
+    unit: 'reward',
+    meaning: "Mean of the critic's values of the trained tokens, before it was trained on them.",
+  },
+  { name: 'critic/returns/mean', unit: 'reward', meaning: 'Mean of what those values should have been.' },
+  {
+    name: 'critic/vf_explained_var',
+    unit: 'fraction',
+    meaning: 'How much of the variance of the returns those values foresaw; 0 is no better than a constant.',
+  },
+  {
+    name: 'critic/vf_loss',
+    unit: 'reward²',
+    meaning: "The critic's loss, averaged over the trained tokens.",
+  },
+  {
+    name: 'critic/vf_clipfrac',
+    unit: 'fraction',
+    meaning: 'Share of the trained tokens whose value had moved too far to be pulled on.',
+  },
+  {
+    name: 'critic/grad_norm',
+    unit: 'norm',
+    meaning: "Length of the critic's whole gradient before clipping.",
+  },
+  { name: 'critic/lr', unit: 'rate', meaning: "The critic's learning rate of this step." },
   {
     name: 'actor/loss',
     unit: 'nats',

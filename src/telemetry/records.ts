@@ -4,8 +4,8 @@
  * thread of the process shares; a record is sent once it is complete, or once the run ends.
  */
 
-/** The two kinds of resident a job has on a lane. */
-export type ResidentKind = 'trainer' | 'engine';
+/** The kinds of resident that a job has on a lane. */
+export type ResidentKind = 'trainer' | 'critic' | 'engine';
 
 /** One slice: a single queue submission of one resident. Slices of one lane run in the order they were submitted. */
 export interface SliceRecord {

@@ -61,7 +61,7 @@ async function train(lane: Lane, more: Pick<Train, 'publish' | 'commit'>): Promi
     options,
     ...more,
   });
-  if (answer === null || !('gradNorm' in answer)) throw new Error('not the answer to train');
+  if (answer === null || !('meanRatio' in answer)) throw new Error('not the answer to train');
   return answer;
 }
 

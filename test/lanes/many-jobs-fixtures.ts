@@ -77,6 +77,12 @@ export async function createTrainer(lane: Lane, { job, weight, model }: Script):
   await lane.handle({ kind: 'createTrainer', job, weight, config, layout, options: TRAINER, weights });
 }
 
+/** A critic for the job; its layout and weights are those of `critic`. */
+export async function createCritic(lane: Lane, { job, weight }: Script, critic: Model): Promise<void> {
+  const { config, layout, buckets: weights } = critic;
+  await lane.handle({ kind: 'createCritic', job, weight, config, layout, options: TRAINER, weights });
+}
+
 export async function createEngine(lane: Lane, { job, weight, model }: Script): Promise<void> {
   const { config, layout } = model;
   await lane.handle({ kind: 'createEngine', job, weight, config, layout, options: SMALL, store: null });
@@ -117,7 +123,7 @@ export async function train(
     options: STEP,
     publish,
   });
-  assert(answer !== null && 'gradNorm' in answer, 'not the answer to train');
+  assert(answer !== null && 'meanRatio' in answer, 'not the answer to train');
   return { ...answer, publishMs: 0 };
 }
 

@@ -149,8 +149,8 @@ describe('complaints name the place, the key, the value and the remedy', () => {
     ['[rollout]\ntemperature = inf', 'FILE: rollout.temperature is Infinity, must be a number above 0'],
     ['[rollout]\ntop_p = nan', 'FILE: rollout.top_p is NaN, must be a number above 0 and at most 1'],
     [
-      '[rollout]\nsamples_per_prompt = 1',
-      'FILE: rollout.samples_per_prompt is 1, must be a whole number from 2',
+      '[rollout]\nsamples_per_prompt = 0',
+      'FILE: rollout.samples_per_prompt is 0, must be a whole number from 1',
     ],
     ['[rollout]\nmin_p = "low"', 'FILE: rollout.min_p is "low", must be a number from 0 to 1'],
     ['[optimizer]\nbeta2 = 1', 'FILE: optimizer.beta2 is 1, must be a number from 0 to below 1'],
@@ -187,7 +187,10 @@ describe('complaints name the place, the key, the value and the remedy', () => {
 
   test.each([
     ['rollout.temprature=1', 'rollout.temprature is not a known key: did you mean rollout.temperature?'],
-    ['learning_rate=1', 'learning_rate is not a known key: did you mean optimizer.learning_rate?'],
+    [
+      'learning_rate=1',
+      'learning_rate is not a known key: did you mean critic.learning_rate or optimizer.learning_rate?',
+    ],
     ['optimiser.beta1=0.5', 'optimiser is not a known key: did you mean optimizer?'],
     ['lanes.cuont=1', 'lanes.cuont is not a known key: did you mean lanes.count?'],
     [

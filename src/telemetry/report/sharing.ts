@@ -6,7 +6,7 @@ import type { TimelineData } from './timeline-data.js';
 /** How the device was shared: the timeline, and who used it. */
 export function sharingSection(records: RunRecords, timeline: TimelineData, endMs: number): string {
   return `<h2>Who had the device, and when</h2>
-<p>One row for each resident of a lane. Orange is training, blue is generation. A pink mark above them is a moment
+<p>One row for each resident of a lane. Orange is training, brown that of a critic, blue is generation. A pink mark above them is a moment
 when training asked for the device; it is as wide as generation took to let go.</p>
 ${timelineCard(records, timeline)}
 ${shareCard(records, endMs)}`;

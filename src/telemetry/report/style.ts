@@ -2,11 +2,11 @@
 export const STYLE = `
 :root { color-scheme: light dark;
   --page: #f6f6f3; --card: #ffffff; --ink: #1d1d1b; --soft: #62625c; --rule: #e4e3dd; --grid: #ecebe6;
-  --trainer: #c2680a; --engine: #2a6fdb; --yield: #c81e6a; --version: #7a48c8; --good: #0a8458;
+  --trainer: #c2680a; --critic: #8f5a1e; --engine: #2a6fdb; --yield: #c81e6a; --version: #7a48c8; --good: #0a8458;
   --idle: #dcdbd4; --track: #f1f0ec; --warn-ink: #7a4a00; --warn: #ffedcc; --starved: #c2271b; }
 @media (prefers-color-scheme: dark) { :root {
   --page: #121316; --card: #1b1d21; --ink: #ececea; --soft: #a0a19c; --rule: #2e3137; --grid: #282b30;
-  --trainer: #f0a33c; --engine: #6aa5ff; --yield: #ff6ba6; --version: #b795f5; --good: #41c994;
+  --trainer: #f0a33c; --critic: #c08a4e; --engine: #6aa5ff; --yield: #ff6ba6; --version: #b795f5; --good: #41c994;
   --idle: #3a3d44; --track: #23262b; --warn-ink: #ffd596; --warn: #4a3510; --starved: #ff7b6b; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink);

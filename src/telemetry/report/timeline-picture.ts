@@ -59,7 +59,7 @@ class TimelinePicture {
     if (this.width <= this.gutter) return;
     const style = getComputedStyle(this.canvas);
     const colour = (name) => style.getPropertyValue('--' + name).trim();
-    const names = ['trainer', 'engine', 'yield', 'version', 'starved', 'track', 'rule', 'soft', 'ink'];
+    const names = ['trainer', 'critic', 'engine', 'yield', 'version', 'starved', 'track', 'rule', 'soft', 'ink'];
     this.colours = Object.fromEntries(names.map((name) => [name, colour(name)]));
     pen.setTransform(devicePixelRatio, 0, 0, devicePixelRatio, 0, 0);
     pen.clearRect(0, 0, this.width, this.height);
