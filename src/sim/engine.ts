@@ -60,6 +60,7 @@ export class SimEngine implements KvHome, Reporting {
   #rate = 0;
   #share = 0;
   #updatedMs: number;
+  readonly #openedMs: number;
   #pausedMs = 0;
   #busySinceMs = 0;
   readonly #decoding = new Heap<SimSequence>(
@@ -83,7 +84,7 @@ export class SimEngine implements KvHome, Reporting {
     public slots: number,
     public version: number,
   ) {
-    this.#updatedMs = lane.world.clock.nowMs;
+    this.#openedMs = this.#updatedMs = lane.world.clock.nowMs;
     this.latency = owner.spec.tokenLatencyMs === null ? null : new LatencyHistogram();
     this.told.version = version;
   }
@@ -162,6 +163,13 @@ export class SimEngine implements KvHome, Reporting {
     this.slots = 0;
     this.#update();
     return evicted;
+  }
+
+  /** It stops, and its time on the lane is on record. */
+  close(): void {
+    this.setShare(0);
+    const { clock, records } = this.lane.world;
+    records.awoke({ lane: this.laneId, job: this.jobId, fromMs: this.#openedMs, toMs: clock.nowMs });
   }
 
   /** Every whole token sampled so far is committed to its sequence. */

@@ -119,16 +119,21 @@ export class Engines {
     const { clock, costs } = this.world;
     const { weightBytes, trainerLane } = this.job.spec;
     const { version } = this.job;
+    if (trainerLane !== null)
+      this.#moved(trainerLane, 'publish', version, linear(costs.publish, weightBytes));
     for (const [lane, engine] of this.#byLane) {
       if (lane === trainerLane) {
+        this.#moved(lane, 'flip', version, 0);
         this.#refresh(engine, version);
         continue;
       }
       engine.pulling++;
       this.account.weightBytes += weightBytes;
-      clock.after(linear(costs.pull, weightBytes), () => {
+      const pullMs = linear(costs.pull, weightBytes);
+      clock.after(pullMs, () => {
         engine.pulling--;
         if (this.#byLane.get(lane) !== engine) return;
+        this.#moved(lane, 'pull', version, pullMs);
         this.#refresh(engine, version);
         this.place();
       });
@@ -162,8 +167,16 @@ export class Engines {
     const engine = this.#on(id);
     this.#byLane.delete(id);
     const evicted = engine.evict();
+    engine.close();
     at(this.lanes, id).remove(engine);
     return evicted;
+  }
+
+  #moved(lane: LaneId, kind: 'publish' | 'flip' | 'pull', version: number, durationMs: number): void {
+    const { clock, records } = this.world;
+    const { id: job, weightBytes } = this.job.spec;
+    const bytes = kind === 'flip' ? 0 : weightBytes;
+    records.moved({ lane, job, version, kind, atMs: clock.nowMs, durationMs, bytes });
   }
 
   #refresh(engine: SimEngine, version: number): void {

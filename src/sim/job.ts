@@ -156,6 +156,11 @@ export class SimJob implements EngineOwner {
     this.world.desk.demandChanged(this);
   }
 
+  /** The simulation is over: what stage it waits for or holds goes on record. */
+  close(): void {
+    this.#stage?.close();
+  }
+
   /** Asserts that no token was lost. */
   outcome(): SimJobOutcome {
     const account = this.#account;

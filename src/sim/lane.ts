@@ -35,6 +35,11 @@ export class SimLane implements EngineLane {
     return this.#active.size > 0 && !this.#isBlocked;
   }
 
+  /** Jobs whose engines have something to do. */
+  get generating(): JobId[] {
+    return [...this.#active].map((engine) => engine.jobId);
+  }
+
   add(engine: SimEngine): void {
     this.engines.set(engine.owner.spec.id, engine);
   }
