@@ -45,7 +45,8 @@ interface PrefillStep {
  * A job's engine awake on a lane, as a fluid: all sequences that decode advance together, one token a step, at a rate
  * that changes only when a sequence comes or goes, a prompt is read, or the lane's time is shared out anew. So only
  * those moments are computed, never the single token. Prompts are read in ragged batches with the decode rows, first
- * come, first served; the step that reads the last of a prompt samples its first token.
+ * come, first served; the step that reads the last of a prompt samples its first token. That changes nothing for anybody
+ * else, so it is no event of its own: it is made up for when something is.
  */
 export class SimEngine implements KvHome, Reporting {
   readonly timer = new Timer('world', () => this.#fire());
@@ -63,9 +64,7 @@ export class SimEngine implements KvHome, Reporting {
   readonly #openedMs: number;
   #pausedMs = 0;
   #busySinceMs = 0;
-  readonly #decoding = new Heap<SimSequence>(
-    (a, b) => a.finishStep < b.finishStep || (a.finishStep === b.finishStep && a.id < b.id),
-  );
+  readonly #decoding = new Heap<SimSequence>();
   /** Of those that decode: sum of the steps they began at. */
   #startSum = 0;
   #tokens = 0;
@@ -82,15 +81,26 @@ export class SimEngine implements KvHome, Reporting {
     readonly lane: EngineLane,
     private readonly busy: Busy,
     public slots: number,
-    public version: number,
+    private held: number,
   ) {
     this.#openedMs = this.#updatedMs = lane.world.clock.nowMs;
     this.latency = owner.spec.tokenLatencyMs === null ? null : new LatencyHistogram();
-    this.told.version = version;
+    this.told.version = held;
   }
 
   get jobId(): JobId {
     return this.owner.spec.id;
+  }
+
+  /** Of the weights it samples with. */
+  get version(): number {
+    return this.held;
+  }
+
+  /** It has new weights from now on. */
+  set version(version: number) {
+    this.#advance();
+    this.held = version;
   }
 
   get laneId(): LaneId {
@@ -118,6 +128,7 @@ export class SimEngine implements KvHome, Reporting {
 
   /** Tokens sampled and not committed to their sequences yet, about. */
   get uncommitted(): number {
+    this.#advance();
     return Math.max(0, this.#decoding.size * this.#stepsAt(this.lane.world.clock.nowMs) - this.#startSum);
   }
 
@@ -180,36 +191,54 @@ export class SimEngine implements KvHome, Reporting {
 
   /** What its share of the lane's time comes to now; 0 stops it. */
   setShare(share: number): void {
-    const { clock, costs, records } = this.lane.world;
+    const { clock, records } = this.lane.world;
     this.#advance();
-    if (this.#prefill === null && this.#prefilling.length > 0) this.#prefill = this.#nextPrefill();
-    const { computeScale } = this.owner.spec;
-    const aloneMs = stepMs(costs, this.#decoding.size, this.#prefill?.rows ?? 0) * computeScale;
     const before = this.#rate;
     this.#share = share;
-    this.#rate = this.isActive ? (share * this.lane.speed) / aloneMs : 0;
+    this.#setRate();
     if (before === 0 && this.#rate > 0) this.#busySinceMs = clock.nowMs;
     if (before > 0 && this.#rate === 0) {
       records.span(this.lane.id, this.owner.spec.id, 'generation', this.#busySinceMs, clock.nowMs);
     }
-    const endStep = Math.min(
-      this.#decoding.peek()?.finishStep ?? Infinity,
-      this.#prefill?.endStep ?? Infinity,
-    );
-    const dueMs = this.#rate > 0 ? Math.max(0, endStep - this.#steps) / this.#rate : Infinity;
-    clock.set(this.timer, clock.nowMs + dueMs);
+    clock.set(this.timer, clock.nowMs + this.#dueMs());
+  }
+
+  #setRate(): void {
+    if (this.#prefill === null && this.#prefilling.length > 0) this.#prefill = this.#nextPrefill();
+    this.#rate = this.isActive ? this.#rateOf(this.#decoding.size, this.#prefill?.rows ?? 0) : 0;
+  }
+
+  #rateOf(decodeRows: number, prefillRows: number): number {
+    const aloneMs = stepMs(this.lane.world.costs, decodeRows, prefillRows) * this.owner.spec.computeScale;
+    return (this.#share * this.lane.speed) / aloneMs;
+  }
+
+  /** Until the next end of a turn, or of a batch that does not read all there is to read. */
+  #dueMs(): number {
+    if (this.#rate === 0) return Infinity;
+    const turnEnd = this.#decoding.peek()?.key ?? Infinity;
+    const prefill = this.#prefill;
+    if (prefill === null || turnEnd <= prefill.endStep)
+      return Math.max(0, turnEnd - this.#steps) / this.#rate;
+    const readMs = Math.max(0, prefill.endStep - this.#steps) / this.#rate;
+    const last = prefill.parts.at(-1);
+    if (prefill.parts.length < this.#prefilling.length || last === undefined) return readMs;
+    if (last.rows < last.sequence.prefillLeft) return readMs;
+    let first = turnEnd;
+    for (const { sequence } of prefill.parts)
+      first = Math.min(first, prefill.endStep - 1 + sequence.turnLeft);
+    const rate = this.#rateOf(this.#decoding.size + prefill.parts.length, 0);
+    return readMs + (first - prefill.endStep) / rate;
   }
 
   #fire(): void {
     this.#advance();
     const ended: SimSequence[] = [];
-    if (this.#prefill !== null && this.#prefill.endStep <= this.#steps + STEP_SLACK)
-      this.#endPrefill(this.#prefill);
     for (;;) {
       const next = this.#decoding.peek();
-      if (next === undefined || next.finishStep > this.#steps + STEP_SLACK) break;
+      if (next === undefined || next.key > this.#steps + STEP_SLACK) break;
       this.#stop(next);
-      assert(next.turnLeft === 0, `a turn ended with ${next.turnLeft} tokens to go`);
+      if (next.turnLeft > 0) assert(false, `a turn ended with ${next.turnLeft} tokens to go`);
       this.#thinking.add(next);
       ended.push(next);
     }
@@ -241,7 +270,7 @@ export class SimEngine implements KvHome, Reporting {
   #decode(sequence: SimSequence, startStep: number): void {
     sequence.firstVersion ??= this.version;
     sequence.startStep = startStep;
-    sequence.finishStep = startStep + sequence.turnLeft;
+    sequence.key = startStep + sequence.turnLeft;
     this.#startSum += startStep;
     this.#decoding.push(sequence);
   }
@@ -298,16 +327,27 @@ export class SimEngine implements KvHome, Reporting {
 
   #advance(): void {
     const { nowMs } = this.lane.world.clock;
-    const ms = nowMs - this.#updatedMs;
+    for (let prefill = this.#prefill; prefill !== null && this.#rate > 0; prefill = this.#prefill) {
+      if (this.#stepsAt(nowMs) + STEP_SLACK < prefill.endStep) break;
+      const readMs = Math.max(0, prefill.endStep - this.#steps) / this.#rate;
+      this.#elapse(Math.min(nowMs, this.#updatedMs + readMs));
+      this.#endPrefill(prefill);
+      this.#setRate();
+    }
+    this.#elapse(nowMs);
+  }
+
+  #elapse(toMs: number): void {
+    const ms = toMs - this.#updatedMs;
     if (ms <= 0) return;
     if (this.#rate > 0) {
       this.#timeTokens(this.#rate * ms);
-      this.#steps = this.#stepsAt(nowMs);
+      this.#steps = this.#stepsAt(toMs);
       this.busy.ms += this.#share * ms;
     } else if (this.#decoding.size > 0) {
       this.#pausedMs += ms;
     }
-    this.#updatedMs = nowMs;
+    this.#updatedMs = toMs;
   }
 
   /** The step that a pause fell into took so much longer. */

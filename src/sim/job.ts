@@ -256,7 +256,7 @@ export class SimJob implements EngineOwner {
 
   /** How many versions ago its first token was sampled. */
   #staleness({ firstVersion }: SimSequence, version: number): number {
-    assert(firstVersion !== null && firstVersion <= version, `version ${firstVersion} before ${version}`);
+    assert(firstVersion !== null && firstVersion <= version, 'it was sampled under a version to come');
     return version - firstVersion;
   }
 

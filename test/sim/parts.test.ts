@@ -86,7 +86,7 @@ describe('SimClock', () => {
         const isGone = random.int(0, 4) === 0;
         clock.set(random.pick(timers), isGone ? Infinity : random.int(0, 50));
       }
-      const due = timers.filter((timer) => timer.isSet).map(({ timeMs }) => timeMs);
+      const due = timers.filter((timer) => timer.isSet).map(({ key }) => key);
       while (clock.step(Infinity));
       expect(fired, `seed ${seed}`).toEqual(due.sort((a, b) => a - b));
     }
