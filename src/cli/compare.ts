@@ -2,14 +2,16 @@ import { basename, join } from 'node:path';
 import { runContest, type Contest, type Order, type Runner } from '../bench/compare/contest.js';
 import { resolveCompareOptions, type CompareOptions } from '../bench/compare/options.js';
 import { policyMakers, type PolicyMaker } from '../bench/compare/policies.js';
+import { LiveRunner } from '../bench/compare/live.js';
 import { compareReportHtml } from '../bench/compare/report/page.js';
-import { simScenarioOf } from '../bench/compare/sim-scenario.js';
 import { SimulatedRunner } from '../bench/compare/simulated.js';
 import { summarize } from '../bench/compare/summarize.js';
 import { compareTable } from '../bench/compare/table.js';
 import { OutFolder, writeText } from '../bench/preempt/out-folder.js';
 import { nowMs } from '../lib/clock.js';
 import { UserError } from '../lib/errors.js';
+import { runScenario } from '../run/runner.js';
+import { simSetup } from '../run/scenario-sim.js';
 import { loadScenario, type Scenario } from '../run/scenario.js';
 import { createProgress } from '../telemetry/progress.js';
 import type { Progress } from '../telemetry/progress-line.js';
@@ -38,10 +40,11 @@ export async function compare(file: string, flags: CompareFlags): Promise<number
   const options = resolveCompareOptions({ policies: listIn(flags.policies), repeats, live, simulated });
   const { scenario } = loadScenario({ file, set });
   const policyOf = await policyMakers(options.policies, scenario);
-  const runner = runnerFor(options.mode, scenario, policyOf);
-  if (flags.json !== undefined) await checkWritable(flags.json);
   const startedAt = new Date();
-  const folder = await OutFolder.create(flags.out ?? defaultFolder(scenario.seed, startedAt));
+  const out = flags.out ?? defaultFolder(scenario.seed, startedAt);
+  const runner = await runnerFor(options.mode, scenario, policyOf, out);
+  if (flags.json !== undefined) await checkWritable(flags.json);
+  const folder = await OutFolder.create(out);
   const contest = { scenario, policies: options.policies, repeats: options.repeats };
   try {
     return await interruptible((interrupted) =>
@@ -52,14 +55,36 @@ export async function compare(file: string, flags: CompareFlags): Promise<number
   }
 }
 
-/** @throws UserError for what the simulator cannot make of the scenario, and for live runs, which are still to come. */
-function runnerFor(mode: CompareOptions['mode'], scenario: Scenario, policyOf: PolicyMaker): Runner {
-  if (mode === 'live') {
-    throw new UserError('--live: offbeat compare cannot run a scenario live yet: add --simulated');
+/** @throws UserError for what the simulator cannot make of the scenario. */
+async function runnerFor(
+  mode: CompareOptions['mode'],
+  scenario: Scenario,
+  policyOf: PolicyMaker,
+  folder: string,
+): Promise<Runner> {
+  if (mode === 'simulated') {
+    // Told before anything runs.
+    await simSetup(scenario);
+    return new SimulatedRunner(policyOf);
   }
-  // Told before anything runs.
-  simScenarioOf(scenario);
-  return new SimulatedRunner(policyOf, simScenarioOf);
+  return new LiveRunner(policyOf, (one, { policy, order, interrupted }) => {
+    const outFolder = join(folder, 'runs', runName(order));
+    return runScenario(one, { policy, interrupted, outFolder, progress: SILENT });
+  });
+}
+
+/** What the runs of a contest say: the contest says which it is at. */
+const SILENT: Progress = {
+  phase: () => undefined,
+  step: () => undefined,
+  note: () => undefined,
+  close: () => Promise.resolve(),
+};
+
+/** `2-gapRatio`, `2-alone-a`: by repeat and policy. */
+function runName({ repeat, policy, solo }: Order): string {
+  const what = solo === null ? policy : `alone-${solo}`;
+  return `${repeat + 1}-${what.replaceAll(/[^\w.-]+/g, '-')}`;
 }
 
 interface Work {

@@ -9,6 +9,7 @@ import type { GenerateFlags } from './generate.js';
 import { complain, note, watchOutput } from './output.js';
 import type { PretrainFlags } from './pretrain.js';
 import type { RunFlags } from './run.js';
+import type { SimulateFlags } from './simulate.js';
 
 /** Takes the exit code of the command that ran. */
 type Done = (exitCode: number) => void;
@@ -74,6 +75,7 @@ function createProgram(done: Done): Command {
   addRun(program, done);
   addGenerate(program, done);
   addPretrain(program, done);
+  addSimulate(program, done);
   addBench(program, done);
   addCompare(program, done);
   addDoctor(program, done);
@@ -166,6 +168,34 @@ function addPretrain(program: Command, done: Done): void {
         'offbeat pretrain models/arithmetic-tiny/pretrain.toml --out my-model',
         'make the shipped model again',
       ]),
+    );
+}
+
+function addSimulate(program: Command, done: Done): void {
+  program
+    .command('simulate')
+    .description('run a scenario on a simulated clock and simulated lanes, under the very same policies')
+    .argument('[scenario]', 'a TOML file as for run; [sim] and [job.sim] say what only the simulator needs')
+    .option('--lanes <count>', "so many lanes (default: the scenario's)")
+    .option('--policy <name or file>', 'schedule by this policy, or by one of your own (.ts, .js, .mjs)')
+    .option('--seed <seed>', "of lengths, waits and faults (default: the scenario's)")
+    .option('--calibrate <dir>', 'costs as in this run folder of a live run')
+    .option('--against <dir>', 'simulate this live run and print predicted against measured')
+    .option('--set <key=value>', 'override one key of the scenario; repeatable', collect)
+    .option('--out <dir>', 'write summary.json, trace.json and report.html here, new or empty')
+    .option('--json <file>', 'write the summary here')
+    .action(async (scenario: string | undefined, flags: SimulateFlags) => {
+      const { simulate } = await import('./simulate.js');
+      done(await simulate(scenario, flags));
+    })
+    .addHelpText(
+      'after',
+      examples(
+        ['offbeat simulate examples/scenarios/four-agents.toml', 'what a live run of it would do'],
+        ['offbeat simulate my.toml --policy gapRatio --lanes 64', 'another policy, more lanes'],
+        ['offbeat simulate my.toml --calibrate runs/first', 'with the costs of your machine'],
+        ['offbeat simulate --against runs/first', 'how good are the predictions?'],
+      ),
     );
 }
 

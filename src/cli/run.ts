@@ -1,21 +1,16 @@
-import { join, resolve } from 'node:path';
-import { UserError } from '../lib/errors.js';
+import { join } from 'node:path';
 import { formatConfig } from '../run/config.js';
-import { createPolicy, isPolicyPath, loadPolicy } from '../run/policy-file.js';
-import type { NamedPolicy } from '../run/conductor.js';
 import { runScenario } from '../run/runner.js';
-import { formatScenario, type LoadedScenario, loadScenario, type Scenario } from '../run/scenario.js';
-import { POLICIES, policyNamed } from '../scheduler/policies/index.js';
+import { formatScenario } from '../run/scenario.js';
+import { POLICIES } from '../scheduler/policies/index.js';
 import { scenarioSummaryText } from '../telemetry/scenario-summary.js';
 import { summaryText } from '../telemetry/summary.js';
 import { EXIT_OK } from './exit-codes.js';
 import { interruptible } from './interrupt.js';
 import { result } from './output.js';
+import { policyOf, scenarioOf, type ScenarioFlags } from './scenario-input.js';
 
-export interface RunFlags {
-  readonly set?: readonly string[];
-  /** A name, or a file; it counts before what config and `set` say. */
-  readonly policy?: string;
+export interface RunFlags extends ScenarioFlags {
   readonly out?: string;
 }
 
@@ -37,28 +32,6 @@ export async function run(file: string | undefined, flags: RunFlags): Promise<nu
     }
     return EXIT_OK;
   });
-}
-
-async function policyOf({ scheduler: { policy, options } }: Scenario): Promise<NamedPolicy> {
-  if (!isPolicyPath(policy)) return { name: policy, plan: policyNamed(policy, options) };
-  const definition = await loadPolicy(policy);
-  return { name: definition.name, plan: createPolicy(definition, options) };
-}
-
-function scenarioOf(file: string | undefined, { set = [], policy }: RunFlags): LoadedScenario {
-  const input = { ...(file === undefined ? {} : { file }), set };
-  if (policy === undefined) return loadScenario(input);
-  if (isPolicyPath(policy)) {
-    const { kind, scenario } = loadScenario(input);
-    return { kind, scenario: { ...scenario, scheduler: { ...scenario.scheduler, policy: resolve(policy) } } };
-  }
-  if (!POLICIES.has(policy)) {
-    const names = [...POLICIES.keys()].join(', ');
-    throw new UserError(
-      `--policy ${policy}: no policy of that name: use one of ${names}, or a file such as ./my-policy.ts`,
-    );
-  }
-  return loadScenario({ ...input, set: [...set, `scheduler.policy=${JSON.stringify(policy)}`] });
 }
 
 /** `runs/20260131-235959-seed1`, by the clock on the wall. */

@@ -3,11 +3,12 @@ import { at } from '../lib/assert.js';
 import { nowMs } from '../lib/clock.js';
 import { toError } from '../lib/errors.js';
 import type { Policy, SegmentOrder } from '../scheduler/plan.js';
-import { type Effects, type PlanRecord, Scheduler } from '../scheduler/scheduler.js';
+import { type Effects, Scheduler } from '../scheduler/scheduler.js';
 import type { JobId } from '../scheduler/state.js';
 import type { RunRecords } from '../telemetry/run-records.js';
 import type { Fleet } from './fleet.js';
 import type { JobConductor } from './job-conductor.js';
+import { planChanges } from '../scheduler/plan-words.js';
 import { violationText } from './policy-violation.js';
 
 /** A policy as a run has it. */
@@ -106,7 +107,7 @@ export class Conductor {
       reviewAt: (timeMs) => this.#reviewAt(timeMs),
       record: (record) => {
         this.#cycles = record.cycle;
-        const changes = planChanges(record);
+        const changes = planChanges(record.plan);
         if (changes.length > 0) records.plans.push({ cycle: record.cycle, atMs: record.timeMs, changes });
       },
       violation: (violations, plan) => {
@@ -132,20 +133,4 @@ export class Conductor {
     const waitMs = Math.min(REVIEW_MS_MAX, Math.max(0, timeMs - nowMs()));
     this.#review = setTimeout(() => this.scheduler.dispatch({ kind: 'tick' }), waitMs);
   }
-}
-
-function planChanges({ plan }: PlanRecord): string[] {
-  return [
-    ...plan.wake.map(
-      ({ job, lane, slots, reason }) => `wake ${job} engine on lane ${lane}, ${slots} slots: ${reason}`,
-    ),
-    ...plan.sleep.map(({ job, lane, reason }) => `put ${job} engine on lane ${lane} to sleep: ${reason}`),
-    ...plan.resize.map(
-      ({ job, lane, slots, reason }) => `resize ${job} engine on lane ${lane} to ${slots} slots: ${reason}`,
-    ),
-    ...plan.grant.map(({ request, reason }) => `grant request ${request}: ${reason}`),
-    ...(plan.segments ?? []).map(
-      ({ lane, segment, reason }) => `segments on lane ${lane}: ${segment?.sliceUs ?? 'none'} µs: ${reason}`,
-    ),
-  ];
 }

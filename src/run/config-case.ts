@@ -8,7 +8,7 @@ export type CamelKeys<T> = T extends readonly (infer Item)[]
   ? readonly CamelKeys<Item>[]
   : T extends object
     ? {
-        readonly [Key in keyof T & string as CamelCase<Key>]: Key extends 'options'
+        readonly [Key in keyof T as Key extends string ? CamelCase<Key> : never]: Key extends 'options'
           ? T[Key]
           : CamelKeys<T[Key]>;
       }

@@ -4,7 +4,7 @@ import { errorText, toError, UserError } from '../lib/errors.js';
 import type { LaneFault } from '../lanes/faults.js';
 import type { LaneSettings } from '../lanes/settings.js';
 import { policyNamed } from '../scheduler/policies/index.js';
-import { createProgress } from '../telemetry/progress.js';
+import { createProgress, type Progress } from '../telemetry/progress.js';
 import { RunFolder } from '../telemetry/run-folder.js';
 import { SharedRecords } from '../telemetry/shared-records.js';
 import type { Summary } from '../telemetry/summary.js';
@@ -26,6 +26,8 @@ export interface RunOptions {
   readonly policy?: NamedPolicy;
   /** What `config.toml` of the run folder holds; the scenario by default. */
   readonly configText?: string;
+  /** Where it is told how the run goes; stderr by default. */
+  readonly progress?: Progress;
   /** What is to go wrong in the lane of that number, and how often it was replaced before: for tests. */
   readonly faults?: (lane: number, epoch: number) => readonly LaneFault[];
 }
@@ -61,7 +63,7 @@ export async function runScenario(scenario: Scenario, options: RunOptions): Prom
     jobs.push({ job, prepared, weights });
   }
   checkLaneMemory(scenario.lanes, jobs);
-  const progress = createProgress(process.stderr);
+  const { progress = createProgress(process.stderr) } = options;
   const lifeline = new Lifeline();
   const interrupt = (): void => {
     progress.note('interrupted: finishing what holds the device; once more ends at once');

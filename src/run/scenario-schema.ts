@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { POLICIES } from '../scheduler/policies/index.js';
+import { simJobSchema, simSchema } from '../sim/tables.js';
 import { numberAbove, numberFromTo, plainValue, section, seed, text, wholeNumber } from './config-fields.js';
 import { LANES_MAX, runSchema } from './config-schema.js';
 import { isTable } from './config-source.js';
@@ -10,12 +11,6 @@ const WEIGHT_MAX = 1e6;
 const DAY_S = 86_400;
 const YEAR_S = 365 * DAY_S;
 const NAME_CHARACTERS_MAX = 100;
-
-/**
- * What only the simulator wants to know of a job: `[job.sim]`. This is the seam at which `src/sim` brings its own
- * schema; until then any plain data passes, and nobody reads it.
- */
-export const jobSim = z.record(z.string(), plainValue(), 'a table').default({});
 
 const laneNumber = wholeNumber(0, LANES_MAX - 1);
 
@@ -36,7 +31,8 @@ export const jobSchema = runSchema.omit({ lanes: true, scheduler: true, output: 
     .optional(),
   /** Somebody waits for its tokens: p99 of the time between two of a sequence should stay below this. */
   token_latency_ms: numberAbove(0, DAY_S * 1000).optional(),
-  sim: jobSim,
+  /** For the simulator alone; a live run leaves it. */
+  sim: simJobSchema.prefault({}),
 });
 
 const policyMust = [
@@ -64,6 +60,8 @@ export const scenarioSchema = z.strictObject({
   lanes: runSchema.shape.lanes,
   scheduler: scheduler.prefault({}),
   output: runSchema.shape.output,
+  /** For the simulator alone; a live run leaves it. */
+  sim: simSchema.prefault({}),
   /** Keys of every job that does not say otherwise. */
   defaults: jobSchema.prefault({}),
   /** Each is checked by itself, together with its defaults. */

@@ -87,12 +87,13 @@ export function jobSource(source: ConfigSource, id: string): ConfigSource {
   };
 }
 
-/** Tables are merged key by key; anything else of `over` takes the place of what is below. */
+/** Tables are merged key by key, unless they are of another `kind`; anything else of `over` takes the place of what is below. */
 function merged(below: Table, over: Table): Table {
   const result: Record<string, unknown> = { ...below };
   for (const [key, value] of Object.entries(over)) {
     const inner = Object.hasOwn(below, key) ? below[key] : undefined;
-    const member = isTable(value) && isTable(inner) ? merged(inner, value) : value;
+    const isSameKind = isTable(value) && isTable(inner) && (value['kind'] ?? inner['kind']) === inner['kind'];
+    const member = isSameKind ? merged(inner, value) : value;
     Object.defineProperty(result, key, { value: member, enumerable: true, writable: true });
   }
   return result;

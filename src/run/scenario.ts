@@ -2,9 +2,9 @@ import { basename, extname, resolve } from 'node:path';
 import { stringify } from 'smol-toml';
 import { childKey, seedKey } from '../lib/prng.js';
 import type { Json } from '../tasks/task.js';
-import { camelKeys, snakeKeys } from './config-case.js';
+import { camelKeys, snakeKeys, type CamelKeys } from './config-case.js';
 import type { RunTables } from './config-schema.js';
-import type { ConfigSource } from './config-source.js';
+import { isTable, type ConfigSource, type Path } from './config-source.js';
 import { check, type ConfigInput, resolveConfig, type RunConfig, taskName } from './config.js';
 import { isPolicyPath } from './policy-file.js';
 import { refuseConflict, refuseLanes, refuseReservations } from './scenario-checks.js';
@@ -26,8 +26,8 @@ export interface ScenarioJob {
   readonly tokenLatencyMs: number | null;
   /** Checked and complete, with the scenario's lanes, policy and output: the job as a run of its own. */
   readonly config: RunConfig;
-  /** For the simulator alone. */
-  readonly sim: Readonly<Record<string, Json>>;
+  /** For the simulator alone; paths of traces are absolute. */
+  readonly sim: CamelKeys<JobTables['sim']>;
 }
 
 /** Several jobs on the same lanes under one policy, checked and complete. Paths are absolute. */
@@ -42,6 +42,8 @@ export interface Scenario {
     readonly reserve: RunConfig['scheduler']['reserve'];
   };
   readonly output: RunConfig['output'];
+  /** The simulated machine; for the simulator alone. */
+  readonly sim: CamelKeys<ScenarioTables['sim']>;
   /** In the order of the file; at least one. */
   readonly jobs: readonly ScenarioJob[];
 }
@@ -99,7 +101,7 @@ export function soloScenario(config: RunConfig, name = MAIN_JOB): Scenario {
     config,
     sim: {},
   };
-  return { name, seed, lanes, scheduler: { options: {}, ...scheduler }, output, jobs: [job] };
+  return { name, seed, lanes, scheduler: { options: {}, ...scheduler }, output, sim: {}, jobs: [job] };
 }
 
 function resolveScenario({ source, ids }: ScenarioSource, name: string): Scenario {
@@ -118,6 +120,7 @@ function resolveScenario({ source, ids }: ScenarioSource, name: string): Scenari
     lanes: camelKeys(tables.lanes),
     scheduler: camelKeys(scheduler),
     output: camelKeys(tables.output),
+    sim: camelKeys(withTraces(tables.sim, (path) => source.folder(['sim', ...path]))),
     jobs,
   };
 }
@@ -138,7 +141,7 @@ function resolveJob(scenarioSource: ConfigSource, scenario: ScenarioTables, id: 
     lanes,
     tokenLatencyMs: tables.token_latency_ms ?? null,
     config: camelKeys(run),
-    sim: tables.sim,
+    sim: camelKeys(withTraces(tables.sim, (path) => source.folder(['sim', ...path]))),
   };
 }
 
@@ -177,8 +180,22 @@ function jobTables({
     lanes,
     ...(tokenLatencyMs === null ? {} : { token_latency_ms: tokenLatencyMs }),
     ...snakeKeys(run),
-    sim,
+    sim: snakeKeys(sim),
   };
+}
+
+/** Every trace's path made absolute. */
+function withTraces<T>(tables: T, folderOf: (path: Path) => string, path: Path = []): T {
+  const absolute = (value: unknown, at: Path): unknown => {
+    if (Array.isArray(value) || !isTable(value)) return value;
+    const { kind, file } = value;
+    if (kind === 'trace' && typeof file === 'string') return { ...value, file: resolve(folderOf(at), file) };
+    return Object.fromEntries(
+      Object.entries(value).map(([key, inner]) => [key, absolute(inner, [...at, key])]),
+    );
+  };
+  // The same keys and the same kinds of values: only texts under `file` are others.
+  return absolute(tables, path) as T;
 }
 
 function allLanes(count: number): number[] {

@@ -2,12 +2,19 @@ import { UserError } from '../lib/errors.js';
 import type { Policy } from '../scheduler/plan.js';
 import type { ExclusiveStage } from '../scheduler/stages.js';
 import { calibrate } from './calibrate.js';
-import { readRunFiles, type RunFiles } from './run-files.js';
+import { readRunFiles, weightBytes } from './run-files.js';
 import type { SimScenario } from './scenario.js';
 import { simulate } from './simulate.js';
 
 /** What a run took and what a simulation of it took: from its first step's start to its last stage's end. */
 export interface Comparison {
+  /** Each from its own first step's start. */
+  readonly jobs: readonly {
+    readonly id: string;
+    readonly measuredMs: number;
+    readonly predictedMs: number;
+    readonly error: number;
+  }[];
   readonly measuredMs: number;
   readonly predictedMs: number;
   /** (predicted − measured) / measured. */
@@ -80,10 +87,6 @@ export async function compareWithRun(runFolder: string, policy: Policy): Promise
   const { wake } = scenario.costs;
   const beginMs = (stageEnds[0] ?? 0) + wake.ms + wake.msPerUnit * (scenario.jobs[0]?.weightBytes ?? 0);
   const predictedMs = job.finishedMs - beginMs;
-  return { measuredMs, predictedMs, error: (predictedMs - measuredMs) / measuredMs };
-}
-
-/** By what was pulled or published; 0 when neither crossed the host. */
-function weightBytes({ spans }: RunFiles): number {
-  return spans.reduce((most, { thread, bytes }) => (thread === 'weights' ? Math.max(most, bytes) : most), 0);
+  const whole = { measuredMs, predictedMs, error: (predictedMs - measuredMs) / measuredMs };
+  return { ...whole, jobs: [{ id: job.id, ...whole }] };
 }

@@ -2,7 +2,7 @@ import { UserError } from '../lib/errors.js';
 import { nearestRank } from '../telemetry/quantiles.js';
 import { type CostModel, type LinearCost, stepMs } from './cost-model.js';
 import { profileNamed } from './profiles.js';
-import { readRunFiles, type RunFiles, type TraceSpan } from './run-files.js';
+import { readRunFiles, type RunFiles, type TraceSpan, weightBytes } from './run-files.js';
 
 /** Two slices of an engine further apart than this had something else between them. */
 const GAP_MS_MAX = 50;
@@ -42,6 +42,7 @@ export function calibrate(runFolder: string, base: CostModel = profileNamed('llv
     ...base,
     name: 'calibrated',
     source: `fitted to ${runFolder}; waking and sleeping as in ${base.name}`,
+    modelBytes: weightBytes(files),
     decode,
     train,
     score: scoring.length > 0 ? fit(trained, scoring) : { ms: train.ms / 3, msPerUnit: train.msPerUnit / 3 },

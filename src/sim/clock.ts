@@ -7,9 +7,10 @@ export type Rank = 'world' | 'scheduler';
 /** One call to come, which can be moved or taken back. */
 export class Timer implements HeapItem {
   place = -1;
-  timeMs = Infinity;
-  /** Counts up with every setting of any timer. */
-  order = 0;
+  /** When it is due, in ms. */
+  key = Infinity;
+  /** Its order among those of the same time. */
+  tie = 0;
 
   constructor(
     readonly rank: Rank,
@@ -21,11 +22,14 @@ export class Timer implements HeapItem {
   }
 }
 
+/** More settings than a simulation ever makes. */
+const SETTINGS_MAX = 2 ** 52;
+
 /** Simulated time: it stands still while anything happens, and jumps to whatever is next. */
 export class SimClock {
   #nowMs = 0;
   #settings = 0;
-  readonly #timers = new Heap<Timer>(isBefore);
+  readonly #timers = new Heap<Timer>();
 
   /** Milliseconds since the simulation began. */
   get nowMs(): number {
@@ -35,9 +39,10 @@ export class SimClock {
   /** Sets a timer, in place of any earlier setting; `Infinity` takes it back. */
   set(timer: Timer, timeMs: number): void {
     if (timeMs === Infinity) return this.cancel(timer);
-    assert(timeMs >= this.#nowMs, `a timer was set for ${timeMs} ms at ${this.#nowMs} ms`);
-    timer.timeMs = timeMs;
-    timer.order = ++this.#settings;
+    // Spelling out a message for each of millions of settings would take longer than the settings do.
+    if (!(timeMs >= this.#nowMs)) assert(false, `a timer was set for ${timeMs} ms at ${this.#nowMs} ms`);
+    timer.key = timeMs;
+    timer.tie = ++this.#settings + (timer.rank === 'world' ? 0 : SETTINGS_MAX);
     if (timer.isSet) this.#timers.moved(timer);
     else this.#timers.push(timer);
   }
@@ -57,12 +62,12 @@ export class SimClock {
   step(untilMs: number): boolean {
     const timer = this.#timers.peek();
     if (timer === undefined) return false;
-    if (timer.timeMs > untilMs) {
+    if (timer.key > untilMs) {
       this.#nowMs = untilMs;
       return false;
     }
     this.#timers.remove(timer);
-    this.#nowMs = timer.timeMs;
+    this.#nowMs = timer.key;
     timer.fire();
     return true;
   }
@@ -70,10 +75,4 @@ export class SimClock {
   get isEmpty(): boolean {
     return this.#timers.size === 0;
   }
-}
-
-function isBefore(a: Timer, b: Timer): boolean {
-  if (a.timeMs !== b.timeMs) return a.timeMs < b.timeMs;
-  if (a.rank !== b.rank) return a.rank === 'world';
-  return a.order < b.order;
 }

@@ -14,6 +14,8 @@ export interface CostModel {
   readonly name: string;
   /** Where the numbers are from, in one line. */
   readonly source: string;
+  /** Weights of the model it was taken from; 0 where nobody knows. */
+  readonly modelBytes: number;
   readonly decode: {
     /** Of every step, however few its rows. */
     readonly stepMs: number;

@@ -103,7 +103,7 @@ export class Desk {
   }
 
   #wish(timeMs: number): void {
-    if (!this.#timer.isSet || timeMs < this.#timer.timeMs) this.clock.set(this.#timer, timeMs);
+    if (!this.#timer.isSet || timeMs < this.#timer.key) this.clock.set(this.#timer, timeMs);
   }
 
   #tell(): void {

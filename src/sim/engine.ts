@@ -3,50 +3,23 @@ import { assert } from '../lib/assert.js';
 import type { JobId, LaneId } from '../scheduler/state.js';
 import { Timer } from './clock.js';
 import { stepMs } from './cost-model.js';
+import type { EngineLane, EngineOwner } from './engine-surroundings.js';
 import { Heap } from './heap.js';
 import { KvGate, STEP_SLACK, type GatedEngine } from './kv-gate.js';
 import { LatencyHistogram } from './latency.js';
 import type { Reporting } from './desk.js';
 import type { Busy } from './records.js';
-import { turnTokensMax, type SimJobSpec } from './scenario.js';
+import { PrefillQueue } from './prefill.js';
+import { turnTokensMax } from './scenario.js';
 import type { KvHome, SimSequence } from './sequence.js';
-import type { World } from './world.js';
-
-/** The job an engine works for. */
-export interface EngineOwner {
-  readonly spec: SimJobSpec;
-  readonly latency: LatencyHistogram;
-  decoded(tokens: number): void;
-  /** So many tokens will have to be read again. */
-  cacheLost(tokens: number): void;
-  /** A sequence has lost its cache to others of the engine; the engine's cache held so many tokens at most so far. */
-  evicted(sequences: number, kvTokensPeak: number): void;
-  /** A sequence has all tokens of its turn; it has left its slot, its KV is still here. */
-  turnEnded(sequence: SimSequence): void;
-  /** The number of sequences an engine runs may have changed, and with it the room it has. */
-  engineChanged(engine: SimEngine): void;
-}
-
-/** The lane an engine is on. */
-export interface EngineLane {
-  readonly id: LaneId;
-  readonly speed: number;
-  readonly world: World;
-  /** What the engine has to do has changed: gives it its share of the lane's time. */
-  share(engine: SimEngine): void;
-}
-
-interface PrefillStep {
-  readonly endStep: number;
-  readonly rows: number;
-  readonly parts: readonly { readonly sequence: SimSequence; readonly rows: number }[];
-}
+import { TokenTimes } from './token-times.js';
 
 /**
  * A job's engine awake on a lane, as a fluid: all sequences that decode advance together, one token a step, at a rate
  * that changes only when a sequence comes or goes, a prompt is read, or the lane's time is shared out anew. So only
  * those moments are computed, never the single token. Prompts are read in ragged batches with the decode rows, first
- * come, first served; the step that reads the last of a prompt samples its first token.
+ * come, first served; the step that reads the last of a prompt samples its first token. That changes nothing for anybody
+ * else, so it is no event of its own: it is made up for when something is.
  */
 export class SimEngine implements KvHome, Reporting {
   readonly timer = new Timer('world', () => this.#fire());
@@ -64,34 +37,34 @@ export class SimEngine implements KvHome, Reporting {
   #aloneMs = 0;
   #waitMs = 0;
   #updatedMs: number;
-  #pausedMs = 0;
+  readonly #openedMs: number;
   #busySinceMs = 0;
-  readonly #decoding = new Heap<SimSequence>(
-    (a, b) => a.finishStep < b.finishStep || (a.finishStep === b.finishStep && a.id < b.id),
-  );
+  readonly #decoding = new Heap<SimSequence>();
   /** Of those that decode: sum of the steps they began at. */
   #startSum = 0;
   #tokens = 0;
-  readonly #prefilling: SimSequence[] = [];
-  #prefill: PrefillStep | null = null;
+  readonly #prefills: PrefillQueue;
   /** Sequences come and go all at once: what that changes is worked out at the end. */
   #isFiring = false;
   /** KV kept, no slot. */
   readonly #held: SimSequence[] = [];
   readonly #thinking = new Set<SimSequence>();
+  readonly #times: TokenTimes;
   /** Null where the cache is not simulated. */
   readonly #gate: KvGate | null;
 
   constructor(
-    readonly owner: EngineOwner,
-    readonly lane: EngineLane,
+    readonly owner: EngineOwner<SimEngine>,
+    readonly lane: EngineLane<SimEngine>,
     private readonly busy: Busy,
     public slots: number,
-    public version: number,
+    private held: number,
   ) {
-    this.#updatedMs = lane.world.clock.nowMs;
+    this.#prefills = new PrefillQueue(lane.world.costs.decode.batchRows);
+    this.#openedMs = this.#updatedMs = lane.world.clock.nowMs;
     this.latency = owner.spec.tokenLatencyMs === null ? null : new LatencyHistogram();
-    this.told.version = version;
+    this.#times = new TokenTimes([owner.latency, ...(this.latency === null ? [] : [this.latency])]);
+    this.told.version = held;
     const { kvTokens } = owner.spec;
     this.#gate =
       kvTokens === undefined ? null : new KvGate(this.#gated(), kvTokens, turnTokensMax(owner.spec));
@@ -101,12 +74,23 @@ export class SimEngine implements KvHome, Reporting {
     return this.owner.spec.id;
   }
 
+  /** Of the weights it samples with. */
+  get version(): number {
+    return this.held;
+  }
+
+  /** It has new weights from now on. */
+  set version(version: number) {
+    this.#advance();
+    this.held = version;
+  }
+
   get laneId(): LaneId {
     return this.lane.id;
   }
 
   get #active(): number {
-    return this.#decoding.size + this.#prefilling.length;
+    return this.#decoding.size + this.#prefills.sequences.length;
   }
 
   /** Has something to do for its lane. */
@@ -130,6 +114,7 @@ export class SimEngine implements KvHome, Reporting {
 
   /** Tokens sampled and not committed to their sequences yet, about. */
   get uncommitted(): number {
+    this.#advance();
     return Math.max(0, this.#decoding.size * this.#stepsAt(this.lane.world.clock.nowMs) - this.#startSum);
   }
 
@@ -166,7 +151,7 @@ export class SimEngine implements KvHome, Reporting {
     if (this.#gate !== null) return this.#update();
     const excess = this.#active - slots;
     if (excess > 0) {
-      const newest = [...this.#decoding.items, ...this.#prefilling]
+      const newest = [...this.#decoding.items, ...this.#prefills.sequences]
         .sort((a, b) => b.id - a.id)
         .slice(0, excess);
       for (const sequence of newest) this.#stop(sequence);
@@ -178,7 +163,7 @@ export class SimEngine implements KvHome, Reporting {
   /** Ends: all it runs comes back, oldest first, without its KV; those in their environment lose theirs too. */
   evict(): SimSequence[] {
     this.#advance();
-    const running = [...this.#decoding.items, ...this.#prefilling];
+    const running = [...this.#decoding.items, ...this.#prefills.sequences];
     for (const sequence of running) this.#stop(sequence);
     const evicted = [...running, ...this.#held.splice(0)].sort((a, b) => a.id - b.id);
     this.#gate?.clear();
@@ -195,10 +180,17 @@ export class SimEngine implements KvHome, Reporting {
     this.#advance();
     this.#gate.admission = admission;
     // Their next boundaries are others now.
-    const active = [...this.#decoding.items, ...this.#prefilling].sort((a, b) => a.id - b.id);
+    const active = [...this.#decoding.items, ...this.#prefills.sequences].sort((a, b) => a.id - b.id);
     for (const sequence of active) this.#stop(sequence);
     this.#held.unshift(...active);
     this.#update();
+  }
+
+  /** It stops, and its time on the lane is on record. */
+  close(): void {
+    this.setShare(0);
+    const { clock, records } = this.lane.world;
+    records.awoke({ lane: this.laneId, job: this.jobId, fromMs: this.#openedMs, toMs: clock.nowMs });
   }
 
   /** Every whole token sampled so far is committed to its sequence. */
@@ -210,8 +202,7 @@ export class SimEngine implements KvHome, Reporting {
   /** Puts its next step together: what it has to do may have changed. */
   planStep(): void {
     this.#advance();
-    if (this.#prefill === null && this.#prefilling.length > 0) this.#prefill = this.#nextPrefill();
-    this.#aloneMs = this.#costMs(this.#decoding.size, this.#prefill?.rows ?? 0);
+    this.#plan();
   }
 
   /** What its share of the lane's time comes to now, its step planned, and the length of a wait in between; 0 stops it. */
@@ -221,7 +212,7 @@ export class SimEngine implements KvHome, Reporting {
     const before = this.#rate;
     this.#share = share;
     this.#waitMs = waitMs;
-    this.#rate = this.isActive ? share / this.#aloneMs : 0;
+    this.#setRate();
     if (before === 0 && this.#rate > 0) {
       this.#busySinceMs = clock.nowMs;
       desk.watch(this);
@@ -229,13 +220,37 @@ export class SimEngine implements KvHome, Reporting {
     if (before > 0 && this.#rate === 0) {
       records.span(this.lane.id, this.owner.spec.id, 'generation', this.#busySinceMs, clock.nowMs);
     }
-    const endStep = Math.min(
-      this.#decoding.peek()?.finishStep ?? Infinity,
-      this.#prefill?.endStep ?? Infinity,
-      this.#steps + (this.#gate?.stepsUntilFull() ?? Infinity),
-    );
-    const dueMs = this.#rate > 0 ? Math.max(0, endStep - this.#steps) / this.#rate : Infinity;
-    clock.set(this.timer, clock.nowMs + dueMs);
+    clock.set(this.timer, clock.nowMs + this.#dueMs());
+  }
+
+  #plan(): void {
+    this.#prefills.plan(this.#decoding.size, this.#steps);
+    this.#aloneMs = this.#costMs(this.#decoding.size, this.#prefills.batch?.rows ?? 0);
+  }
+
+  #setRate(): void {
+    this.#rate = this.isActive ? this.#share / this.#aloneMs : 0;
+  }
+
+  /** Until the next end of a turn, or of a batch that does not read all there is to read. */
+  #dueMs(): number {
+    if (this.#rate === 0) return Infinity;
+    const turnEnd = this.#decoding.peek()?.key ?? Infinity;
+    const { batch: prefill, isLastBatch } = this.#prefills;
+    const msTo = (step: number): number => Math.max(0, step - this.#steps) / this.#rate;
+    if (this.#gate !== null || this.lane.isAligned) {
+      // What is read takes its place in the cache, or changes everybody's turns.
+      const full = this.#steps + (this.#gate?.stepsUntilFull() ?? Infinity);
+      return msTo(Math.min(turnEnd, prefill?.endStep ?? Infinity, full));
+    }
+    if (prefill === null || turnEnd <= prefill.endStep) return msTo(turnEnd);
+    const readMs = msTo(prefill.endStep);
+    if (!isLastBatch) return readMs;
+    let first = turnEnd;
+    for (const { sequence } of prefill.parts)
+      first = Math.min(first, prefill.endStep - 1 + sequence.turnLeft);
+    const nextMs = this.#costMs(this.#decoding.size + prefill.parts.length, 0) / this.#share;
+    return readMs + (first - prefill.endStep) * nextMs;
   }
 
   #costMs(decodeRows: number, prefillRows: number): number {
@@ -247,15 +262,13 @@ export class SimEngine implements KvHome, Reporting {
     this.#advance();
     this.#gate?.measure();
     const ended: SimSequence[] = [];
-    if (this.#prefill !== null && this.#prefill.endStep <= this.#steps + STEP_SLACK)
-      this.#endPrefill(this.#prefill);
     for (;;) {
       const next = this.#decoding.peek();
-      if (next === undefined || next.finishStep > this.#steps + STEP_SLACK) break;
+      if (next === undefined || next.key > this.#steps + STEP_SLACK) break;
       this.#stop(next);
       if (next.turnLeft > 0) {
         // It has come to its next segment.
-        assert(this.#gate !== null, `a turn ended with ${next.turnLeft} tokens to go`);
+        if (this.#gate === null) assert(false, `a turn ended with ${next.turnLeft} tokens to go`);
         this.#held.unshift(next);
         continue;
       }
@@ -294,54 +307,29 @@ export class SimEngine implements KvHome, Reporting {
     const slots = (): number => this.slots;
     const run = (sequence: SimSequence): void => this.#run(sequence);
     const stop = (sequence: SimSequence): void => this.#stop(sequence);
-    const parts = { decoding: this.#decoding, prefilling: this.#prefilling, held: this.#held };
+    const parts = { decoding: this.#decoding, prefilling: this.#prefills.sequences, held: this.#held };
     return { home: this, owner: this.owner, ...parts, thinking: this.#thinking, steps, slots, run, stop };
   }
 
   #run(sequence: SimSequence): void {
-    if (sequence.prefillLeft > 0) this.#prefilling.push(sequence);
+    if (sequence.prefillLeft > 0) this.#prefills.sequences.push(sequence);
     else this.#decode(sequence, this.#steps);
   }
 
   #decode(sequence: SimSequence, startStep: number): void {
     sequence.firstVersion ??= this.version;
-    this.#timeGap(sequence);
+    this.#times.gap(sequence, this.lane.world.clock.nowMs);
     sequence.startStep = startStep;
     const boundary = this.#gate?.boundaryAfter(sequence.tokens) ?? Infinity;
-    sequence.finishStep = startStep + Math.min(sequence.turnLeft, boundary - sequence.tokens);
+    sequence.key = startStep + Math.min(sequence.turnLeft, boundary - sequence.tokens);
     this.#startSum += startStep;
     this.#decoding.push(sequence);
-  }
-
-  #nextPrefill(): PrefillStep {
-    let rows = 0;
-    const rowsMax = Math.max(1, this.lane.world.costs.decode.batchRows - this.#decoding.size);
-    const parts: { sequence: SimSequence; rows: number }[] = [];
-    for (const sequence of this.#prefilling) {
-      const part = Math.min(sequence.prefillLeft, rowsMax - rows);
-      if (part <= 0) break;
-      parts.push({ sequence, rows: part });
-      rows += part;
-    }
-    return { endStep: this.#steps + 1, rows, parts };
-  }
-
-  #endPrefill(prefill: PrefillStep): void {
-    this.#prefill = null;
-    for (const { sequence, rows } of prefill.parts) {
-      sequence.prefillLeft -= rows;
-      if (sequence.prefillLeft > 0) continue;
-      this.#prefilling.splice(this.#prefilling.indexOf(sequence), 1);
-      this.#decode(sequence, this.#steps - 1);
-    }
   }
 
   /** Takes a sequence out of its slot, with all it has sampled. */
   #stop(sequence: SimSequence): void {
     if (sequence.place < 0) {
-      this.#prefilling.splice(this.#prefilling.indexOf(sequence), 1);
-      // The batch is put together anew, without it.
-      this.#prefill = null;
+      this.#prefills.remove(sequence);
       return;
     }
     this.#commit(sequence);
@@ -366,49 +354,34 @@ export class SimEngine implements KvHome, Reporting {
 
   #advance(): void {
     const { nowMs } = this.lane.world.clock;
-    const ms = nowMs - this.#updatedMs;
+    for (;;) {
+      const { batch } = this.#prefills;
+      if (batch === null || this.#rate === 0 || this.#stepsAt(nowMs) + STEP_SLACK < batch.endStep) break;
+      const readMs = Math.max(0, batch.endStep - this.#steps) / this.#rate;
+      this.#elapse(Math.min(nowMs, this.#updatedMs + readMs));
+      for (const sequence of this.#prefills.end()) this.#decode(sequence, this.#steps - 1);
+      this.#plan();
+      this.#setRate();
+    }
+    this.#elapse(nowMs);
+  }
+
+  #elapse(toMs: number): void {
+    const ms = toMs - this.#updatedMs;
     if (ms <= 0) return;
     if (this.#rate > 0) {
-      this.#timeTokens(this.#rate * ms);
-      this.#steps = this.#stepsAt(nowMs);
+      const step = {
+        rows: this.#decoding.size,
+        ms: 1 / this.#rate,
+        aloneMs: this.#aloneMs,
+        waitMs: this.#waitMs,
+      };
+      this.#times.pass(this.#rate * ms, step);
+      this.#steps = this.#stepsAt(toMs);
       this.busy.ms += this.#share * ms;
     } else if (this.#decoding.size > 0) {
-      this.#pausedMs += ms;
+      this.#times.pause(ms);
     }
-    this.#updatedMs = nowMs;
-  }
-
-  /**
-   * The step that a pause fell into took so much longer. What a step waits for others comes in pieces: where it is less
-   * than one on average, some steps wait for a whole one and the others not at all.
-   */
-  #timeTokens(steps: number): void {
-    const rows = this.#decoding.size;
-    if (rows === 0) return;
-    const ms = 1 / this.#rate;
-    const late = this.#pausedMs > 0 ? Math.min(1, steps) : 0;
-    const lateMs = ms + this.#pausedMs;
-    const onTime = steps - late;
-    const waiting = this.#waitMs > 0 ? Math.min(1, Math.max(0, ms - this.#aloneMs) / this.#waitMs) : 1;
-    for (const histogram of [this.owner.latency, this.latency]) {
-      if (late > 0) histogram?.add(lateMs, rows * late);
-      if (onTime <= 0) continue;
-      if (waiting === 1) histogram?.add(ms, rows * onTime);
-      else {
-        if (waiting > 0) histogram?.add(this.#aloneMs + this.#waitMs, rows * onTime * waiting);
-        histogram?.add(this.#aloneMs, rows * onTime * (1 - waiting));
-      }
-    }
-    this.#pausedMs = 0;
-  }
-
-  /** Without a slot, here or anywhere, its next token is late by that long. */
-  #timeGap(sequence: SimSequence): void {
-    if (sequence.stoppedMs === null) return;
-    const ms = this.lane.world.clock.nowMs - sequence.stoppedMs;
-    sequence.stoppedMs = null;
-    if (ms <= 0) return;
-    this.owner.latency.add(ms, 1);
-    this.latency?.add(ms, 1);
+    this.#updatedMs = toMs;
   }
 }

@@ -4,13 +4,14 @@ import type { SleepOrder, WakeOrder } from '../scheduler/plan.js';
 import type { LaneId } from '../scheduler/state.js';
 import type { JobAccount } from './account.js';
 import { linear } from './cost-model.js';
-import { SimEngine, type EngineOwner } from './engine.js';
+import { SimEngine } from './engine.js';
+import type { EngineOwner } from './engine-surroundings.js';
 import type { SimSequence } from './sequence.js';
 import type { SimLane } from './lane.js';
 import type { World } from './world.js';
 
 /** The job as its engines see it. */
-interface Home extends EngineOwner {
+interface Home extends EngineOwner<SimEngine> {
   /** Newest version there is. */
   readonly version: number;
 }
@@ -125,16 +126,21 @@ export class Engines {
     const { clock, costs } = this.world;
     const { weightBytes, trainerLane } = this.job.spec;
     const { version } = this.job;
+    if (trainerLane !== null)
+      this.#moved(trainerLane, 'publish', version, linear(costs.publish, weightBytes));
     for (const [lane, engine] of this.#byLane) {
       if (lane === trainerLane) {
+        this.#moved(lane, 'flip', version, 0);
         this.#refresh(engine, version);
         continue;
       }
       engine.pulling++;
       this.account.weightBytes += weightBytes;
-      clock.after(linear(costs.pull, weightBytes), () => {
+      const pullMs = linear(costs.pull, weightBytes);
+      clock.after(pullMs, () => {
         engine.pulling--;
         if (this.#byLane.get(lane) !== engine) return;
+        this.#moved(lane, 'pull', version, pullMs);
         this.#refresh(engine, version);
         this.place();
       });
@@ -168,8 +174,16 @@ export class Engines {
     const engine = this.#on(id);
     this.#byLane.delete(id);
     const evicted = engine.evict();
+    engine.close();
     at(this.lanes, id).remove(engine);
     return evicted;
+  }
+
+  #moved(lane: LaneId, kind: 'publish' | 'flip' | 'pull', version: number, durationMs: number): void {
+    const { clock, records } = this.world;
+    const { id: job, weightBytes } = this.job.spec;
+    const bytes = kind === 'flip' ? 0 : weightBytes;
+    records.moved({ lane, job, version, kind, atMs: clock.nowMs, durationMs, bytes });
   }
 
   #refresh(engine: SimEngine, version: number): void {

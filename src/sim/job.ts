@@ -8,7 +8,8 @@ import type { Demand, JobSpec, LaneId } from '../scheduler/state.js';
 import { JobAccount } from './account.js';
 import { linear } from './cost-model.js';
 import { draw } from './distribution.js';
-import type { EngineOwner, SimEngine } from './engine.js';
+import type { SimEngine } from './engine.js';
+import type { EngineOwner } from './engine-surroundings.js';
 import { Engines } from './engines.js';
 import type { SimLane } from './lane.js';
 import type { SimJobOutcome } from './outcome.js';
@@ -27,7 +28,7 @@ interface Round {
  * One job as a live GRPO run behaves: rollouts of step s start once step s − 1 − bound is done, a step's stages run in
  * order once its last rollout has its reward, the last of them publishes, and engines awake elsewhere pull.
  */
-export class SimJob implements EngineOwner {
+export class SimJob implements EngineOwner<SimEngine> {
   version = 0;
   startedMs: number | null = null;
   finishedMs: number | null = null;
@@ -177,6 +178,11 @@ export class SimJob implements EngineOwner {
     this.world.desk.demandChanged(this);
   }
 
+  /** The simulation is over: what stage it waits for or holds goes on record. */
+  close(): void {
+    this.#stage?.close();
+  }
+
   /** Asserts that no token was lost. */
   outcome(): SimJobOutcome {
     const account = this.#account;
@@ -284,7 +290,7 @@ export class SimJob implements EngineOwner {
 
   /** How many versions ago its first token was sampled. */
   #staleness({ firstVersion }: SimSequence, version: number): number {
-    assert(firstVersion !== null && firstVersion <= version, `version ${firstVersion} before ${version}`);
+    assert(firstVersion !== null && firstVersion <= version, 'it was sampled under a version to come');
     return version - firstVersion;
   }
 

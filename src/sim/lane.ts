@@ -1,7 +1,8 @@
 import { evenSegments } from '../scheduler/segments.js';
 import type { JobId, LaneId, Segment } from '../scheduler/state.js';
 import type { Timer } from './clock.js';
-import type { EngineLane, SimEngine } from './engine.js';
+import type { SimEngine } from './engine.js';
+import type { EngineLane } from './engine-surroundings.js';
 import type { World } from './world.js';
 
 /** A stage that holds a lane, as the lane sees it. */
@@ -15,7 +16,7 @@ export interface LaneHolder {
  * the engines that have something to do share its time by their jobs' weights; or, where a plan has cut their steps into
  * segments, take turns, a segment each.
  */
-export class SimLane implements EngineLane {
+export class SimLane implements EngineLane<SimEngine> {
   isUp = true;
   /** Counts its losses: tells what was begun before one from what was begun after. */
   epoch = 0;
@@ -36,6 +37,11 @@ export class SimLane implements EngineLane {
   /** True when a stage that comes now has to wait for generation to let go. */
   get isGenerating(): boolean {
     return this.#active.size > 0 && !this.#isBlocked;
+  }
+
+  /** Jobs whose engines have something to do. */
+  get generating(): JobId[] {
+    return [...this.#active].map((engine) => engine.jobId);
   }
 
   add(engine: SimEngine): void {
@@ -65,6 +71,10 @@ export class SimLane implements EngineLane {
       engine.setShare(0);
     }
     this.#shareAll();
+  }
+
+  get isAligned(): boolean {
+    return this.#segment !== null && this.#active.size > 1;
   }
 
   /** How its engines alternate from now on. */

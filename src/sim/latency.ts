@@ -9,12 +9,18 @@ const DECADES = 12;
 export class LatencyHistogram {
   readonly #counts = new Float64Array(BINS_PER_DECADE * DECADES);
   #total = 0;
+  /** The last time that was counted, and its bin: it is often the same again. */
+  #lastMs = NaN;
+  #lastIndex = 0;
 
   /** @param tokens how many times it took so long; a fraction where only part of a step has passed. */
   add(ms: number, tokens: number): void {
-    const bin = Math.ceil(Math.log10(Math.max(ms, MS_MIN) / MS_MIN) * BINS_PER_DECADE - 1e-9);
-    const index = Math.min(bin, this.#counts.length - 1);
-    this.#counts[index] = at(this.#counts, index) + tokens;
+    if (ms !== this.#lastMs) {
+      const bin = Math.ceil(Math.log10(Math.max(ms, MS_MIN) / MS_MIN) * BINS_PER_DECADE - 1e-9);
+      this.#lastIndex = Math.min(bin, this.#counts.length - 1);
+      this.#lastMs = ms;
+    }
+    this.#counts[this.#lastIndex] = at(this.#counts, this.#lastIndex) + tokens;
     this.#total += tokens;
   }
 

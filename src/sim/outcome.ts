@@ -1,6 +1,7 @@
 import type { PlanRecord } from '../scheduler/scheduler.js';
 import type { ExclusiveStage } from '../scheduler/stages.js';
 import type { JobId } from '../scheduler/state.js';
+import type { AwakeRecord, PreemptionRecord, StageRecord, VersionRecord } from '../telemetry/records.js';
 import type { Busy, Span } from './records.js';
 
 /** Where a job's sampled tokens are; `decoded` is always the sum of the others. */
@@ -46,6 +47,17 @@ export interface SimJobOutcome {
   readonly tokenLatencyMs: { readonly p50: number | null; readonly p99: number | null };
 }
 
+/** The first of each kind, within the bounds of `SimOptions`. */
+export interface SimTimeline {
+  readonly spans: readonly Span[];
+  /** Spans that are left out. */
+  readonly dropped: number;
+  readonly stages: readonly StageRecord[];
+  readonly awake: readonly AwakeRecord[];
+  readonly preemptions: readonly PreemptionRecord[];
+  readonly versions: readonly VersionRecord[];
+}
+
 /** What a simulation came to. All times are ms since its beginning. */
 export interface SimOutcome {
   readonly policy: string;
@@ -57,7 +69,7 @@ export interface SimOutcome {
   readonly makespanMs: number | null;
   readonly jobs: readonly SimJobOutcome[];
   readonly busy: readonly Busy[];
-  readonly timeline: { readonly spans: readonly Span[]; readonly dropped: number };
+  readonly timeline: SimTimeline;
   /** The first plans, and how many more there were. */
   readonly plans: readonly PlanRecord[];
   readonly plansDropped: number;

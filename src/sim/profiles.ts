@@ -11,6 +11,7 @@ import type { CostModel } from './cost-model.js';
 const llvmpipe: CostModel = {
   name: 'llvmpipe-2-cores',
   source: 'measured on Mesa llvmpipe, 2 cores, arithmetic-tiny; waking and init are estimates',
+  modelBytes: 448_256,
   decode: { stepMs: 2.5, rowMs: 0.12, prefillRowMs: 0.1, batchRows: 512 },
   train: { ms: 7.4, msPerUnit: 0.21 },
   score: { ms: 2.5, msPerUnit: 0.07 },
@@ -27,6 +28,7 @@ const llvmpipe: CostModel = {
 const gpu: CostModel = {
   name: 'gpu',
   source: 'hypothetical: round numbers for one large GPU and 8 billion parameters, measured nowhere',
+  modelBytes: 16e9,
   decode: { stepMs: 14, rowMs: 0.05, prefillRowMs: 0.04, batchRows: 8192 },
   train: { ms: 500, msPerUnit: 0.25 },
   score: { ms: 100, msPerUnit: 0.08 },

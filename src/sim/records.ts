@@ -1,3 +1,4 @@
+import type { AwakeRecord, PreemptionRecord, StageRecord, VersionRecord } from '../telemetry/records.js';
 import { Bounded } from '../telemetry/run-records.js';
 import type { PlanRecord } from '../scheduler/scheduler.js';
 import type { Stage } from '../scheduler/stages.js';
@@ -23,6 +24,10 @@ export interface Span {
 export interface RecordLimits {
   /** Stretches of the timeline that are kept. */
   readonly spansMax: number;
+  /** Of each other kind of record. */
+  readonly recordsMax: number;
+  /** Records of lanes from this number on are neither kept nor counted. */
+  readonly lanesMax: number;
   /** Events of the plans that are kept: the first ones, whole plans only. */
   readonly eventsMax: number;
   /** Times to yield that are kept. */
@@ -32,6 +37,11 @@ export interface RecordLimits {
 /** What a simulation leaves behind beside its jobs' own accounts; of each kind the first are kept, the rest counted. */
 export class SimRecords {
   readonly spans: Bounded<Span>;
+  /** As a live run tells them. */
+  readonly stages: Bounded<StageRecord>;
+  readonly awake: Bounded<AwakeRecord>;
+  readonly preemptions: Bounded<PreemptionRecord>;
+  readonly versions: Bounded<VersionRecord>;
   readonly plans: PlanRecord[] = [];
   plansDropped = 0;
   violations = 0;
@@ -44,6 +54,10 @@ export class SimRecords {
 
   constructor(private readonly limits: RecordLimits) {
     this.spans = new Bounded(limits.spansMax);
+    this.stages = new Bounded(limits.recordsMax);
+    this.awake = new Bounded(limits.recordsMax);
+    this.preemptions = new Bounded(limits.recordsMax);
+    this.versions = new Bounded(limits.recordsMax);
     this.yieldMs = new Bounded(limits.samplesMax);
   }
 
@@ -61,7 +75,23 @@ export class SimRecords {
   }
 
   span(lane: LaneId, job: JobId, kind: Stage, fromMs: number, toMs: number): void {
-    if (toMs > fromMs) this.spans.push({ lane, job, kind, fromMs, toMs });
+    if (toMs > fromMs && this.shows(lane)) this.spans.push({ lane, job, kind, fromMs, toMs });
+  }
+
+  awoke(record: AwakeRecord): void {
+    if (this.shows(record.lane)) this.awake.push(record);
+  }
+
+  preempted(record: PreemptionRecord): void {
+    if (this.shows(record.lane)) this.preemptions.push(record);
+  }
+
+  moved(record: VersionRecord): void {
+    if (this.shows(record.lane)) this.versions.push(record);
+  }
+
+  shows(lane: LaneId): boolean {
+    return lane < this.limits.lanesMax;
   }
 
   plan(record: PlanRecord): void {

@@ -108,6 +108,11 @@ export function readRunFiles(folder: string): RunFiles {
   };
 }
 
+/** Bytes of a version of the weights, by what was pulled or published; 0 when neither crossed the host. */
+export function weightBytes({ spans }: RunFiles): number {
+  return spans.reduce((most, { thread, bytes }) => (thread === 'weights' ? Math.max(most, bytes) : most), 0);
+}
+
 function spansOf(text: string): TraceSpan[] {
   const { traceEvents } = traceSchema.parse(JSON.parse(text));
   const processes = new Map<number, string>();

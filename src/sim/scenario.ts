@@ -1,63 +1,26 @@
-import { z } from 'zod';
 import { UserError } from '../lib/errors.js';
 import { isExclusive, type ExclusiveStage } from '../scheduler/stages.js';
 import type { JobId, LaneId } from '../scheduler/state.js';
 import type { CostModel } from './cost-model.js';
-import {
-  type Distribution,
-  distributionSchema,
-  largest,
-  loaded,
-  type WrittenDistribution,
-} from './distribution.js';
+import { type Distribution, largest } from './distribution.js';
 
-const timeMs = (must: string) => z.number(must).min(0, must).max(1e12, must);
-
-/**
- * What a user writes of one job for the simulator alone, as TOML spells it; everything has a default. A live run has
- * all of it from its model and its task.
- */
-export const simJobSchema = z.strictObject(
-  {
-    /** When the job comes, and when it is given up if it is not done; by the simulation's clock. */
-    arrives_ms: timeMs('a number of ms from 0').default(0),
-    leaves_ms: timeMs('a number of ms from 0').optional(),
-    prompt_tokens: distributionSchema.default(64),
-    /** Of one turn. */
-    completion_tokens: distributionSchema.default(256),
-    turns: distributionSchema.default(1),
-    /** Between two turns, and the tokens it then has for the model to read. */
-    environment_wait_ms: distributionSchema.default(0),
-    observation_tokens: distributionSchema.default(0),
-    /** From the end of a rollout to its reward. */
-    reward_ms: distributionSchema.default(0),
-    /** Of all groups, how many teach nothing because their rewards are equal: they are not trained on. */
-    filtered_share: z
-      .number('a number from 0 to 1')
-      .min(0, 'a number from 0 to 1')
-      .max(1, 'a number from 0 to 1')
-      .default(0),
-    /** How much more its model computes than the one the cost model was taken from. */
-    compute_scale: z
-      .number('a number above 0 and at most 1000000')
-      .gt(0, 'a number above 0 and at most 1000000')
-      .max(1e6, 'a number above 0 and at most 1000000')
-      .default(1),
-  },
-  'a table of keys',
-);
-
-/** `simJobSchema`'s values in the case of code. */
+/** What a job has to do, as far as a live run would have it from its model and its task. */
 export interface SimWork {
+  /** When it comes, and when it is given up if it is not done; by the simulation's clock. */
   readonly arrivesMs: number;
   readonly leavesMs?: number | undefined;
   readonly promptTokens: Distribution;
+  /** Of one turn. */
   readonly completionTokens: Distribution;
   readonly turns: Distribution;
+  /** Between two turns, and the tokens it then has for the model to read. */
   readonly environmentWaitMs: Distribution;
   readonly observationTokens: Distribution;
+  /** From the end of a rollout to its reward. */
   readonly rewardMs: Distribution;
+  /** Of all groups, how many teach nothing because their rewards are equal: they are not trained on. */
   readonly filteredShare: number;
+  /** How much more its model computes than the one the cost model was taken from. */
   readonly computeScale: number;
 }
 
@@ -120,26 +83,6 @@ export interface SimScenario {
   readonly jobs: readonly SimJobSpec[];
   readonly costs: CostModel;
   readonly faults?: SimFaults;
-}
-
-/** The parts of a job's work that are drawn. */
-type Spread =
-  'promptTokens' | 'completionTokens' | 'turns' | 'environmentWaitMs' | 'observationTokens' | 'rewardMs';
-
-/** What `simJobSchema` gave, once its keys are in the case of code. */
-export type WrittenSimWork = Omit<SimWork, Spread> & { readonly [Key in Spread]: WrittenDistribution };
-
-/** A job's work with its traces read. */
-export function simWork(written: WrittenSimWork, folder: string): SimWork {
-  return {
-    ...written,
-    promptTokens: loaded(written.promptTokens, folder),
-    completionTokens: loaded(written.completionTokens, folder),
-    turns: loaded(written.turns, folder),
-    environmentWaitMs: loaded(written.environmentWaitMs, folder),
-    observationTokens: loaded(written.observationTokens, folder),
-    rewardMs: loaded(written.rewardMs, folder),
-  };
 }
 
 /** Most tokens one rollout of the job may have sampled: what a scheduler may know of its length beforehand. */

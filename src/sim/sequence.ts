@@ -29,9 +29,11 @@ export class SimSequence implements HeapItem {
   firstVersion: number | null = null;
   /** The engine that has its KV. */
   engine: KvHome | null = null;
-  /** While it decodes, on its engine's count of steps: when it had `turnTokens`, and when its turn ends. */
+  /** While it decodes, on its engine's count of steps: when it had `turnTokens`. */
   startStep = 0;
-  finishStep = 0;
+  /** The step its turn ends at. */
+  key = 0;
+  readonly tie: number;
   /** When it lost its slot in the middle of a turn; null while it has one, or none of its turn's tokens. */
   stoppedMs: number | null = null;
   readonly #turns: readonly Turn[];
@@ -47,6 +49,7 @@ export class SimSequence implements HeapItem {
     faults: SimFaults,
     random: Random,
   ) {
+    this.tie = id;
     this.#contextTokens = drawCount(work.promptTokens, 1, random);
     this.prefillLeft = this.#contextTokens;
     if (work.recorded !== undefined) {

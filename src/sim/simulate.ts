@@ -22,6 +22,8 @@ export interface SimOptions {
   readonly horizonMs?: number;
   /** See `RecordLimits`. */
   readonly spansMax?: number;
+  readonly recordsMax?: number;
+  readonly lanesMax?: number;
   readonly planEventsMax?: number;
 }
 
@@ -58,8 +60,10 @@ class Simulation {
     policy: Policy,
     private readonly options: SimOptions,
   ) {
-    const { spansMax = 100_000, planEventsMax = 1_000_000, coalesceMs = 0, progressMs = 0 } = options;
-    this.#records = new SimRecords({ spansMax, eventsMax: planEventsMax, samplesMax: 100_000 });
+    const { coalesceMs = 0, progressMs = 0 } = options;
+    const { spansMax = 100_000, recordsMax = 50_000, lanesMax = Infinity } = options;
+    const { planEventsMax: eventsMax = 1_000_000 } = options;
+    this.#records = new SimRecords({ spansMax, recordsMax, lanesMax, eventsMax, samplesMax: 100_000 });
     this.#desk = new Desk(this.#clock, { coalesceMs, progressMs }, () => this.#scheduler);
     this.#scheduler = new Scheduler(policy, this.#effects(), scenario.lanes.length);
     const { seed, costs, faults = {} } = scenario;
@@ -174,7 +178,8 @@ class Simulation {
     const isStuck = this.#clock.isEmpty;
     const jobs = [...this.#jobs.values()];
     // What still runs ends here, so that the timeline has it.
-    for (const { engines } of this.#lanes) for (const engine of engines.values()) engine.setShare(0);
+    for (const { engines } of this.#lanes) for (const engine of engines.values()) engine.close();
+    for (const job of jobs) job.close();
     const isDone = this.#unfinished === 0;
     const first = Math.min(...jobs.map((job) => job.startedMs ?? Infinity));
     const last = Math.max(...jobs.map((job) => job.finishedMs ?? -Infinity));
@@ -186,7 +191,14 @@ class Simulation {
       makespanMs: isDone ? last - first : null,
       jobs: jobs.map((job) => job.outcome()),
       busy: records.busy,
-      timeline: { spans: records.spans.items, dropped: records.spans.dropped },
+      timeline: {
+        spans: records.spans.items,
+        dropped: records.spans.dropped,
+        stages: records.stages.items,
+        awake: records.awake.items,
+        preemptions: records.preemptions.items,
+        versions: records.versions.items,
+      },
       plans: records.plans,
       plansDropped: records.plansDropped,
       violations: records.violations,

@@ -18,6 +18,14 @@ export interface StageOrder {
   readonly onDone: () => void;
 }
 
+/** Engines that let go of a lane, and when. */
+interface Yield {
+  readonly lane: SimLane;
+  readonly jobs: readonly JobId[];
+  readonly fromMs: number;
+  readonly toMs: number;
+}
+
 /**
  * One stage from its request to its end. When one of its lanes is lost it begins again once all are back, as a live
  * run takes a step again; its grant stays its own meanwhile.
@@ -28,6 +36,9 @@ export class StageRun implements LaneHolder {
   #grant: StageGrant | null = null;
   #timer: Timer | null = null;
   #sinceMs = 0;
+  #grantedMs: number | null = null;
+  /** Lanes whose generation yielded to it. */
+  #yields: readonly Yield[] = [];
   #isOver = false;
 
   constructor(
@@ -46,6 +57,7 @@ export class StageRun implements LaneHolder {
     this.#timer = null;
     this.world.records.stagesRepeated++;
     this.#book();
+    this.#recordYields(null);
   }
 
   laneReturned(): void {
@@ -56,10 +68,20 @@ export class StageRun implements LaneHolder {
   abandon(): void {
     if (this.#isOver) return;
     this.#isOver = true;
+    this.#recordStage(this.world.clock.nowMs);
     this.world.clock.cancel(this.#timer);
     if (this.#grant === null) return;
     if (this.#timer !== null) this.#book();
+    this.#recordYields(this.world.clock.nowMs);
     for (const lane of this.#lanes) lane.free();
+  }
+
+  /** The simulation ends before it does. */
+  close(): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.#recordStage(null);
+    this.#recordYields(null);
   }
 
   #ask(): void {
@@ -83,6 +105,7 @@ export class StageRun implements LaneHolder {
   #granted(grant: StageGrant): void {
     if (this.#isOver) return;
     this.#grant = grant;
+    this.#grantedMs = this.world.clock.nowMs;
     this.order.onGranted(this.world.clock.nowMs - this.#askedMs);
     this.#begin();
   }
@@ -94,6 +117,9 @@ export class StageRun implements LaneHolder {
     if (!isWaiting && this.#lanes.some((lane) => lane.isGenerating)) {
       yieldMs = draw(costs.yieldMs, this.order.random);
       records.yieldMs.push(yieldMs);
+      const toMs = clock.nowMs + yieldMs;
+      const generating = this.#lanes.filter((lane) => lane.isGenerating && records.shows(lane.id));
+      this.#yields = generating.map((lane) => ({ lane, jobs: lane.generating, fromMs: clock.nowMs, toMs }));
     }
     for (const lane of this.#lanes) lane.hold(this);
     if (isWaiting) return;
@@ -106,10 +132,48 @@ export class StageRun implements LaneHolder {
     this.#isOver = true;
     this.#timer = null;
     this.#book();
+    this.#recordStage(this.world.clock.nowMs);
+    this.#recordYields(this.world.clock.nowMs);
     for (const lane of this.#lanes) lane.free();
     const grant = this.#grant;
     if (grant !== null) this.world.desk.tell(() => this.world.scheduler.release(grant));
     this.order.onDone();
+  }
+
+  #recordStage(releasedMs: number | null): void {
+    const { job, stage } = this.order;
+    const grantedMs = this.#grantedMs;
+    const released = grantedMs === null ? null : releasedMs;
+    this.world.records.stages.push({
+      ...{ job, stage },
+      ...{ requestedMs: this.#askedMs, grantedMs, releasedMs: released },
+    });
+  }
+
+  /** The law has no place here: nobody predicts slices, and times to yield are those of the cost model. */
+  #recordYields(releasedMs: number | null): void {
+    const { records, costs } = this.world;
+    for (const { lane, jobs, fromMs, toMs } of this.#yields) {
+      const [job = this.order.job, ...alsoYielded] = jobs;
+      const isBack = releasedMs !== null && releasedMs >= toMs && lane.generating.length > 0;
+      records.preempted({
+        ...{
+          lane: lane.id,
+          job,
+          asker: this.order.job,
+          stage: this.order.stage,
+          requestedMs: fromMs,
+          detectedMs: fromMs,
+        },
+        ...(alsoYielded.length > 0 ? { alsoYielded } : {}),
+        ...{ yieldedMs: toMs, yieldedDeviceMs: null, releasedMs: isBack ? releasedMs : null },
+        resumedMs: isBack ? releasedMs + costs.resumeMs : null,
+        ...{ leavingMs: 0, budgetMs: Infinity, inFlightUs: 0, phase: null, blame: null },
+        kv: { held: 0, spilled: 0, dropped: 0 },
+        tokensRecomputed: 0,
+      });
+    }
+    this.#yields = [];
   }
 
   /** Its time on its lanes so far; work that was lost kept them busy too. */

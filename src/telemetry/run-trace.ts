@@ -71,7 +71,11 @@ function addPreemption(trace: Trace, track: Track, preemption: PreemptionRecord)
     kv_dropped: kv.dropped,
     tokens_recomputed: tokensRecomputed,
   };
-  const law = { bound_ms: boundMs(preemption), obeys_law: obeysLaw(preemption), phase: preemption.phase };
+  const bound = boundMs(preemption);
+  // A simulation predicts no slices, so nothing bounds it.
+  const law = Number.isFinite(bound)
+    ? { bound_ms: bound, obeys_law: obeysLaw(preemption), phase: preemption.phase }
+    : {};
   const slice = blame && {
     blamed: blame.kernel,
     blamed_predicted_us: blame.predictedUs,

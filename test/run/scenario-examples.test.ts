@@ -17,8 +17,13 @@ function load(name: string): Scenario {
 }
 
 describe('examples/scenarios', () => {
-  test('are the three that ship', () => {
-    expect(NAMES.sort()).toEqual(['four-agents.toml', 'train-in-generate.toml', 'two-sizes.toml']);
+  test('are the four that ship', () => {
+    expect(NAMES.sort()).toEqual([
+      'four-agents.toml',
+      'thousand-lanes.toml',
+      'train-in-generate.toml',
+      'two-sizes.toml',
+    ]);
   });
 
   test.each(NAMES)('%s is named after itself and can be written down', (name) => {

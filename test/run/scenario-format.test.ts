@@ -37,7 +37,7 @@ function randomJob(random: Random, header: string, lanes: number): string {
     `engine = { slots = ${slots}, batch_tokens = ${slots + random.int(0, 100)}, kv_blocks = "auto" }`,
     `optimizer = { epsilon = ${10 ** -random.int(1, 300)} }`,
     `task = { name = "some-task", options = { ${JSON.stringify(random.pick(keys))} = ${word()}, list = [[1, 2], []] } }`,
-    `sim = { ${JSON.stringify(random.pick(keys))} = ${word()}, inner = { a_b = [{ cD = ${random.normal()} }, {}] } }`,
+    `sim = { copies = ${random.int(1, 9)}, turns = [1, 2.5], reward_ms = { kind = "trace", file = ${word()}, field = "ms" } }`,
   ].filter(() => random.uniform() < 0.5);
   if (own.length > 0 && header !== '[defaults]') lines.push(`lanes = ${JSON.stringify(own.reverse())}`);
   return [header, ...lines, ''].join('\n');
@@ -53,6 +53,7 @@ function randomScenario(random: Random): string {
     `lanes = { count = ${lanes}, slice_budget_us = ${slice}, in_flight_budget_us = ${slice + random.int(0, 9)} }`,
     `scheduler = { options = { ${JSON.stringify(random.pick(keys))} = [${random.normal()}, true] } }`,
     `output = { checkpoint = ${random.pick([true, false])} }`,
+    `sim = { lanes = ${random.int(1, 99_999)}, faults = { losses = [{ lane = 0, at_ms = 5, return_ms = 1.5 }] } }`,
     ...(random.uniform() < 0.7 ? [randomJob(random, '[defaults]', lanes)] : []),
     ...ids.map((id) => randomJob(random, `[[job]]\nid = "${id}"`, lanes)),
   ].join('\n');

@@ -33,7 +33,8 @@ weight = 2
 max_tokens = 20
 temperature = 0.5
 [defaults.sim]
-waits = { kind = "lognormal", median_ms = 300 }
+environment_wait_ms = { kind = "lognormal", median = 300, sigma = 1, max = 900 }
+turns = { kind = "uniform", low = 1, high = 4 }
 [[job]]
 id = "b"
 [[job]]
@@ -47,7 +48,8 @@ token_latency_ms = 40
 [job.rollout]
 max_tokens = 24
 [job.sim]
-waits = { median_ms = 100 }
+environment_wait_ms = { median = 100 }
+turns = { kind = "trace", file = "turns.jsonl", field = "n" }
 `;
 
 function load(toml: string, ...set: string[]): Scenario {
@@ -92,7 +94,10 @@ describe('a scenario', () => {
       trainerLane: 0,
       lanes: [0, 1],
       tokenLatencyMs: null,
-      sim: { waits: { kind: 'lognormal', median_ms: 300 } },
+      sim: {
+        environmentWaitMs: { kind: 'lognormal', median: 300, sigma: 1, max: 900 },
+        turns: { kind: 'uniform', low: 1, high: 4 },
+      },
       config: { steps: 9, rollout: { maxTokens: 20, temperature: 0.5, promptsPerStep: 16 } },
     });
     expect(jobOf(scenario, 'a')).toMatchObject({
@@ -101,7 +106,10 @@ describe('a scenario', () => {
       trainerLane: 1,
       lanes: [0, 1],
       tokenLatencyMs: 40,
-      sim: { waits: { kind: 'lognormal', median_ms: 100 } },
+      sim: {
+        environmentWaitMs: { kind: 'lognormal', median: 100, sigma: 1, max: 900 },
+        turns: { kind: 'trace', file: join(folder, 'turns.jsonl'), field: 'n' },
+      },
       config: { seed: 11, steps: 9, rollout: { maxTokens: 24, temperature: 0.5 } },
     });
   });
@@ -182,7 +190,7 @@ describe('a plain run config is a scenario of one job', () => {
     const machine = { lanes, scheduler: { ...scheduler, options: {} }, output };
     const place = { weight: 1, arrivesS: 0, trainerLane: 0, lanes: [0, 1], tokenLatencyMs: null };
     const job = { id: 'main', ...place, config, sim: {} };
-    expect(scenario).toEqual({ name: 'plain', seed: 4, ...machine, jobs: [job] });
+    expect(scenario).toEqual({ name: 'plain', seed: 4, ...machine, sim: {}, jobs: [job] });
   });
 
   test('and without a file the shipped example', () => {
@@ -218,7 +226,9 @@ describe('complaints name the place, the key, the value and the remedy', () => {
     [`${AB}weight = 0`, 'FILE: job b: weight is 0, must be a number above 0 and at most 1000000'],
     [`${AB}lanes = 2`, 'FILE: job b: lanes is 2, must be a list of lane numbers'],
     [`${AB}lanes = []`, 'FILE: job b: lanes is [], must be a list of at least one lane number'],
-    [`${AB}[job.sim]\nday = 2024-01-01`, 'FILE: job b: sim.day is 2024-01-01, must be plain data'],
+    [`${AB}[job.sim]\ntruns = 2`, 'FILE: job b: sim.truns is not a known key: did you mean sim.turns?'],
+    [`${AB}[job.sim]\nturns = -1`, 'FILE: job b: sim.turns is -1, must be a number from 0, a list of them'],
+    [`[sim]\nlanes = 0\n${AB}`, 'FILE: sim.lanes is 0, must be a whole number from 1 to 100000'],
     [`[defaults]\nid = "x"\n${AB}`, 'FILE: defaults.id is not a known key'],
     [
       `[defaults.rollout]\ntemprature = 1\n${AB}`,

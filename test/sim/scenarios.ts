@@ -7,6 +7,7 @@ export function plainCosts(part: Partial<CostModel> = {}): CostModel {
   return {
     name: 'plain',
     source: 'made for tests',
+    modelBytes: 0,
     decode: { stepMs: 10, rowMs: 0, prefillRowMs: 0, batchRows: 1000 },
     train: { ms: 100, msPerUnit: 1 },
     score: { ms: 50, msPerUnit: 0 },

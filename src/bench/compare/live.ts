@@ -98,7 +98,7 @@ function jobMeasured(job: LiveJobOutcome, records: RunRecords): JobMeasured {
     tokensTrained: trained,
     tokensWasted: { aborted, expired, filtered, recomputed: summary.preemption.tokens_recomputed },
     queueWaitMs: queueWaits(records.stages.items.filter((stage) => stage.job === id)),
-    yieldMs: records.preemptions.items.filter(({ job: whose }) => whose === id).map(timeToYieldMs),
+    yieldMs: records.preemptions.items.filter(({ asker }) => asker === id).map(timeToYieldMs),
     weightBytes: summary.weights.bytes_sent,
     staleness: histogram(stalenessTokens),
   };
@@ -160,5 +160,5 @@ function joined(group: readonly SliceRecord[], startMs: number): Span[] {
 }
 
 function workKind(resident: SliceRecord['resident']): WorkKind {
-  return resident === 'trainer' ? 'training' : 'generation';
+  return resident === 'engine' ? 'generation' : 'training';
 }

@@ -1,7 +1,7 @@
 import { isExclusive, type Stage } from '../../scheduler/stages.js';
+import { simSetup } from '../../run/scenario-sim.js';
 import type { Scenario } from '../../run/scenario.js';
 import type { SimJobOutcome, SimOutcome } from '../../sim/outcome.js';
-import type { SimScenario } from '../../sim/scenario.js';
 import { simulate } from '../../sim/simulate.js';
 import type { Order, Runner } from './contest.js';
 import type { JobMeasured, Measured, WorkKind } from './measured.js';
@@ -17,21 +17,20 @@ export class SimulatedRunner implements Runner {
     architecture: '',
   };
 
-  constructor(
-    private readonly policyOf: PolicyMaker,
-    /** The one seam to the simulator's own view of a scenario. */
-    private readonly simScenarioOf: (scenario: Scenario) => SimScenario | Promise<SimScenario>,
-  ) {}
+  constructor(private readonly policyOf: PolicyMaker) {}
 
   get machine(): CompareMachine {
     return this.#machine;
   }
 
   async measure(scenario: Scenario, { policy }: Order): Promise<Measured> {
-    const simScenario = await this.simScenarioOf(scenario);
+    const { scenario: simScenario, options } = await simSetup(scenario);
     const { name, source } = simScenario.costs;
     this.#machine = { ...this.#machine, description: `cost model ${name}: ${source}` };
-    const outcome = await simulate(simScenario, this.policyOf(policy), { policyName: policy });
+    const outcome = await simulate(simScenario, this.policyOf(policy), {
+      ...options,
+      policyName: policy,
+    });
     return simulatedMeasured(outcome, simScenario.lanes.length);
   }
 }

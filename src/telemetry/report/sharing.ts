@@ -12,7 +12,8 @@ ${timelineCard(records, timeline)}
 ${shareCard(records, endMs)}`;
 }
 
-function timelineCard(records: RunRecords, timeline: TimelineData): string {
+/** The timeline with its tools and its key; the page's data must hold it, too. */
+export function timelineCard(records: RunRecords, timeline: TimelineData): string {
   if (records.slices.items.length === 0) return '<div class="card">No slice was recorded.</div>';
   const views = timeline.views
     .map(({ label }, index) => `<button type="button" data-view="${index}">${escapeHtml(label)}</button>`)

@@ -44,7 +44,7 @@ function records(): RunRecords {
         slice({ lane: 1, job: 'b', finishedMs: START_MS + 60 }),
       ],
       preemptions: yields.map(([job, ms]) =>
-        preemptionRecord({ job, requestedMs, yieldedMs: requestedMs + ms }),
+        preemptionRecord({ job, asker: job, requestedMs, yieldedMs: requestedMs + ms }),
       ),
       slicesDropped: 3,
     }),

@@ -1,13 +1,13 @@
 import { describe, expect, test } from 'vitest';
 import { runContest } from '#src/bench/compare/contest.js';
 import { policyMakers } from '#src/bench/compare/policies.js';
-import { simScenarioOf } from '#src/bench/compare/sim-scenario.js';
 import { SimulatedRunner, simulatedMeasured } from '#src/bench/compare/simulated.js';
 import { summarize } from '#src/bench/compare/summarize.js';
 import { compareTable } from '#src/bench/compare/table.js';
 import { policyNamed } from '#src/scheduler/policies/index.js';
 import { simulate } from '#src/sim/simulate.js';
 import { wastedTotal } from '#src/bench/compare/measured.js';
+import { simSetup } from '#src/run/scenario-sim.js';
 import { scenario } from './fixtures.js';
 
 const WORK = [
@@ -22,7 +22,7 @@ const NEVER = new AbortController().signal;
 
 describe('a simulated run', () => {
   test('has all that the simulator knows, in the terms of the comparison', async () => {
-    const outcome = await simulate(simScenarioOf(agents), policyNamed('gapRatio'));
+    const outcome = await simulate((await simSetup(agents)).scenario, policyNamed('gapRatio'));
     const run = simulatedMeasured(outcome, 1);
     expect(run).toMatchObject({ endMs: outcome.endedMs, makespanMs: outcome.makespanMs, lanes: 1 });
     for (const [index, job] of run.jobs.entries()) {
@@ -42,7 +42,7 @@ describe('a simulated run', () => {
   });
 
   test('of a job that was given up has no end', async () => {
-    const given = simScenarioOf(agents);
+    const { scenario: given } = await simSetup(agents);
     const jobs = given.jobs.map((job, index) => (index === 0 ? { ...job, leavesMs: 500 } : job));
     const outcome = await simulate({ ...given, jobs }, policyNamed('priority'));
     const run = simulatedMeasured(outcome, 1);
@@ -52,32 +52,10 @@ describe('a simulated run', () => {
   });
 });
 
-describe('a scenario for the simulator', () => {
-  test('is refused in one line for what its [job.sim] cannot mean', () => {
-    expect(() => simScenarioOf(scenario('job.lake.sim.turms=2'))).toThrow(/^job lake: sim/);
-    expect(() => simScenarioOf(scenario('job.lake.sim.filtered_share=2'))).toThrow(
-      'job lake: sim.filtered_share must be a number from 0 to 1',
-    );
-  });
-
-  test('has the work, places and seeds of its jobs', () => {
-    const { jobs, seed } = simScenarioOf(agents);
-    expect(seed).toBe(4);
-    expect(jobs.map(({ id, arrivesMs, steps }) => [id, arrivesMs, steps])).toEqual([
-      ['sums', 0, 3],
-      ['sums-hot', 0, 3],
-      ['lake', 0, 3],
-      ['lake-late', 20_000, 3],
-    ]);
-    expect(jobs[0]).toMatchObject({ turns: [1, 2, 3], engineLanes: [0], trainerLane: 0 });
-    expect(jobs[0]?.weightBytes).toBeGreaterThan(100_000);
-  });
-});
-
 test('end to end: the same contest gives the same result, and a job alone is slowed down by nobody', async () => {
   const policies = ['serial', 'priority'];
   const contest = { scenario: { ...agents, jobs: agents.jobs.slice(0, 2) }, policies, repeats: 2 };
-  const runner = new SimulatedRunner(await policyMakers(policies, agents), simScenarioOf);
+  const runner = new SimulatedRunner(await policyMakers(policies, agents));
   const circumstances = { mode: 'simulated', interrupted: false, wallS: 1 } as const;
   const once = await runContest(contest, runner, NEVER);
   const twice = await runContest(contest, runner, NEVER);
@@ -96,7 +74,7 @@ test('end to end: the same contest gives the same result, and a job alone is slo
 test('one job under the policy of its baseline is slowed down by exactly nothing', async () => {
   const alone = { ...agents, jobs: agents.jobs.slice(0, 1) };
   const policies = ['priority', 'fifo'];
-  const runner = new SimulatedRunner(await policyMakers(policies, alone), simScenarioOf);
+  const runner = new SimulatedRunner(await policyMakers(policies, alone));
   const contest = { scenario: alone, policies, repeats: 2 };
   const repeats = await runContest(contest, runner, NEVER);
   const { rows } = summarize(contest, repeats, {
