@@ -35,12 +35,7 @@ describe('examples/scenarios', () => {
   test('four agents share one device and differ in their seeds', () => {
     const { lanes, jobs } = load('four-agents.toml');
     expect(lanes.count).toBe(1);
-    expect(jobs.map(({ config }) => config.task.name)).toEqual([
-      'calculator',
-      'calculator',
-      'frozenLake',
-      'frozenLake',
-    ]);
+    for (const { config } of jobs) expect(config.task.name).toBe('calculator');
     expect(new Set(jobs.map(({ config }) => config.seed)).size).toBe(4);
   });
 

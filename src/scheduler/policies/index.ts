@@ -2,6 +2,7 @@ import type { z } from 'zod';
 import { UserError } from '../../lib/errors.js';
 import { shown } from '../../model/files.js';
 import type { Policy, PolicyDefinition } from '../plan.js';
+import { alternate } from './alternate.js';
 import { dominantShare } from './dominant-share.js';
 import { coexecRoundRobin } from './coexec-round-robin.js';
 import { fifo } from './fifo.js';
@@ -21,6 +22,7 @@ import { tokenWeighted } from './token-weighted.js';
 export const POLICIES: ReadonlyMap<string, PolicyDefinition> = new Map([
   entry(serial),
   entry(staticShares),
+  entry(alternate),
   entry(fifo),
   entry(roundRobin),
   entry(priority),
