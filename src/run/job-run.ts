@@ -29,6 +29,7 @@ import { Lifeline } from './lifeline.js';
 import type { Prepared } from './prepare.js';
 import { type Rollout, RolloutPool } from './rollouts.js';
 import type { ScenarioJob } from './scenario.js';
+import { TokenLatency } from './token-latency.js';
 import { TokenPace } from './token-pace.js';
 import { WeightsAccount } from './weights-account.js';
 
@@ -55,6 +56,7 @@ export class JobRun {
   #finishedMs: number | null = null;
   readonly #lifeline = new Lifeline();
   readonly #ledger = new TokenLedger();
+  readonly #latency = new TokenLatency();
   readonly #rewards: EnvironmentPool;
   readonly #fleet: JobFleet;
   readonly #sources: JobSources;
@@ -96,6 +98,11 @@ export class JobRun {
 
   get trainerLane(): number {
     return this.#fleet.trainerLane;
+  }
+
+  /** Between two tokens of a sequence, training and waits included. */
+  get tokenLatencyMs(): TokenLatency['quantiles'] {
+    return this.#latency.quantiles;
   }
 
   /** Null while it goes on. */
@@ -177,6 +184,7 @@ export class JobRun {
     own.listener = {
       onTokens: (lane, update) => {
         pace.hear(lane, update);
+        this.#latency.hear(update);
         pool.receive(lane, update);
       },
       furnish: async (lane) => {

@@ -32,6 +32,8 @@ export interface JobOutcome {
   readonly summary: Summary;
   /** Trained tokens by how many versions before the trained one they were sampled. */
   readonly stalenessTokens: ReadonlyMap<number, number>;
+  /** Between two tokens of a sequence, as the host heard of them: training, held and moved included. */
+  readonly tokenLatencyMs: { readonly p50: number | null; readonly p99: number | null };
 }
 
 /** What came of a run. */
@@ -209,7 +211,13 @@ export class Run {
     const span = this.#isShared
       ? { arrivedMs, finishedMs: finishedMs ?? endMs }
       : { arrivedMs: this.parts.records.all.startMs, finishedMs: endMs };
-    return { id, ...span, summary: job.summary(span), stalenessTokens: job.log.stalenessTokens };
+    return {
+      id,
+      ...span,
+      summary: job.summary(span),
+      stalenessTokens: job.log.stalenessTokens,
+      tokenLatencyMs: job.tokenLatencyMs,
+    };
   }
 }
 

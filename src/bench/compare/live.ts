@@ -29,6 +29,8 @@ export interface LiveJobOutcome {
   readonly summary: Pick<Summary, 'adapter' | 'tokens' | 'weights' | 'preemption'>;
   /** Trained tokens by how many versions behind they were. */
   readonly stalenessTokens: ReadonlyMap<number, number>;
+  /** Between two tokens of a sequence. */
+  readonly tokenLatencyMs: { readonly p99: number | null };
 }
 
 export interface LiveRunContext {
@@ -87,7 +89,7 @@ export function measuredOf({ records, endMs, jobs }: LiveOutcome): Measured {
 }
 
 function jobMeasured(job: LiveJobOutcome, records: RunRecords): JobMeasured {
-  const { id, arrivedMs, finishedMs, summary, stalenessTokens } = job;
+  const { id, arrivedMs, finishedMs, summary, stalenessTokens, tokenLatencyMs } = job;
   const { decoded, trained, aborted, expired, filtered } = summary.tokens;
   const { startMs } = records;
   return {
@@ -99,6 +101,7 @@ function jobMeasured(job: LiveJobOutcome, records: RunRecords): JobMeasured {
     tokensWasted: { aborted, expired, filtered, recomputed: summary.preemption.tokens_recomputed },
     queueWaitMs: queueWaits(records.stages.items.filter((stage) => stage.job === id)),
     yieldMs: records.preemptions.items.filter(({ asker }) => asker === id).map(timeToYieldMs),
+    tokenP99Ms: tokenLatencyMs.p99,
     weightBytes: summary.weights.bytes_sent,
     staleness: histogram(stalenessTokens),
   };

@@ -32,6 +32,8 @@ export interface JobMeasured {
   readonly queueWaitMs: Readonly<Partial<Record<Stage, readonly number[]>>>;
   /** How long its generation took to let go of a device; null where that is known of the whole run only. */
   readonly yieldMs: readonly number[] | null;
+  /** p99 of the time between two tokens of a sequence, training, held and moved included, ms; null where not known. */
+  readonly tokenP99Ms: number | null;
   /** Bytes of weights that crossed the host. */
   readonly weightBytes: number;
   /** Trained tokens, or rollouts, by how many versions behind the newest they were; see `Measured.stalenessUnit`. */

@@ -45,6 +45,14 @@ export const MEASURES: readonly Measure[] = [
   { key: 'busy', name: 'busy', unit: '', better: 'neither', of: ({ busy }) => busy, text: shareText },
   { key: 'wasted', name: 'wasted', unit: '', better: 'lower', of: ({ wasted }) => wasted, text: shareText },
   {
+    key: 'token_p99_ms',
+    name: 'token',
+    unit: 'p99 ms',
+    better: 'lower',
+    of: ({ tokenP99Ms }) => tokenP99Ms,
+    text: numberText,
+  },
+  {
     key: 'weight_bytes',
     name: 'weights',
     unit: 'sent',
@@ -64,6 +72,7 @@ export function byMeasure<T>(of: (measure: Measure) => T): Record<MeasureKey, T>
     jain: entry('jain'),
     busy: entry('busy'),
     wasted: entry('wasted'),
+    token_p99_ms: entry('token_p99_ms'),
     weight_bytes: entry('weight_bytes'),
   };
 }

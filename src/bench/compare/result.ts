@@ -4,7 +4,8 @@ import type { WastedTokens } from './measured.js';
 import type { Interval, Verdict } from './statistics.js';
 
 /** The numbers that are compared, by their names in the file. */
-export type MeasureKey = 'goodput' | 'makespan_s' | 'slowdown' | 'jain' | 'busy' | 'wasted' | 'weight_bytes';
+export type MeasureKey =
+  'goodput' | 'makespan_s' | 'slowdown' | 'jain' | 'busy' | 'wasted' | 'token_p99_ms' | 'weight_bytes';
 
 /**
  * One policy, over all jobs or of one: means over repeats, quantiles over the samples of all repeats. A null was not
@@ -30,6 +31,8 @@ export interface CompareRow {
   readonly busy: number | null;
   /** Share of the tokens computed that came to nothing. */
   readonly wasted: number | null;
+  /** p99 of the time between two tokens of a sequence, training and waits included; of all jobs, the worst one's. */
+  readonly token_p99_ms: number | null;
   /** Bytes of weights that crossed the host. */
   readonly weight_bytes: number | null;
   /** 95 % confidence intervals of the means by Student's t; null for one repeat. */

@@ -16,6 +16,8 @@ export interface Scores {
   readonly busy: number | null;
   /** Share of all tokens computed that came to nothing. */
   readonly wasted: number | null;
+  /** p99 of the time between two tokens of a sequence; of a run, that of its worst job. */
+  readonly tokenP99Ms: number | null;
   readonly weightBytes: number;
 }
 
@@ -35,6 +37,7 @@ export function runScores(measured: Measured, solo: SoloTimesMs): Scores {
     jain: jainOf(slowdowns),
     busy: busyShare(measured),
     wasted: computed === 0 ? null : wasted / computed,
+    tokenP99Ms: worst(jobs.map(({ tokenP99Ms }) => tokenP99Ms)),
     weightBytes: sum(jobs, ({ weightBytes }) => weightBytes),
   };
 }
@@ -50,6 +53,7 @@ export function jobScores(measured: Measured, job: JobMeasured, solo: SoloTimesM
     jain: jainOf(measured.jobs.map((each) => slowdownOf(each, solo))),
     busy: busyShare(measured, job.id),
     wasted: computed === 0 ? null : wastedTotal(job.tokensWasted) / computed,
+    tokenP99Ms: job.tokenP99Ms,
     weightBytes: job.weightBytes,
   };
 }
@@ -86,6 +90,11 @@ function sinceFirstMs({ jobs, endMs }: Measured): number | null {
 
 function perSecond(tokens: number, ms: number | null): number | null {
   return ms === null || ms <= 0 ? null : (1000 * tokens) / ms;
+}
+
+function worst(values: readonly (number | null)[]): number | null {
+  const known = values.flatMap((value) => value ?? []);
+  return known.length === 0 ? null : Math.max(...known);
 }
 
 function sum<T>(items: readonly T[], of: (item: T) => number): number {

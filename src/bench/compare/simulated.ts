@@ -67,6 +67,7 @@ function jobMeasured(job: SimJobOutcome): JobMeasured {
     tokensWasted: { aborted, expired, filtered, recomputed: job.tokensRecomputed },
     queueWaitMs: job.queueWaitMs,
     yieldMs: null,
+    tokenP99Ms: job.tokenLatencyMs.p99,
     weightBytes: job.weightBytes,
     staleness: job.staleness,
   };

@@ -87,6 +87,7 @@ function rowOf(policy: string, job: string | null, parts: readonly Part[]): Comp
     yield_ms: yields.length === 0 ? null : quantiles(yields.flat()),
     busy: estimates.busy?.mean ?? null,
     wasted: estimates.wasted?.mean ?? null,
+    token_p99_ms: estimates.token_p99_ms?.mean ?? null,
     weight_bytes: estimates.weight_bytes?.mean ?? null,
     ci95: byMeasure(({ key }) => estimates[key]?.ci95 ?? null),
     tokens_decoded: perRun(({ tokensDecoded }) => tokensDecoded),

@@ -67,7 +67,7 @@ describe('the scenario of a run', () => {
 
   test('of a job alone has that job with the same seed, there from the start', () => {
     const shared = scenarioOf(contest.scenario, { repeat: 1, solo: null }).jobs[3];
-    const { jobs, lanes } = scenarioOf(contest.scenario, { repeat: 1, solo: 'lake-late' });
+    const { jobs, lanes } = scenarioOf(contest.scenario, { repeat: 1, solo: 'large-groups' });
     expect(jobs).toEqual([{ ...shared, arrivesS: 0 }]);
     expect(lanes).toEqual(contest.scenario.lanes);
   });
@@ -83,7 +83,7 @@ describe('a contest', () => {
     );
     expect(asked).toHaveLength(28);
     expect(asked).toContain('gapRatio 7 4');
-    expect(asked).toContain('lake alone 5 1');
+    expect(asked).toContain('slow-tool alone 5 1');
     expect(repeats.map(({ seed }) => seed)).toEqual([4, 5, 6, 7]);
     expect(repeats.map(({ runs }) => runs.map(({ timeline }) => timeline.spans.length))).toEqual([
       [4, 4, 4],

@@ -17,6 +17,7 @@ export function job(changes: Partial<JobMeasured> = {}): JobMeasured {
     tokensWasted: { aborted: 10, expired: 20, filtered: 70, recomputed: 0 },
     queueWaitMs: { actorTraining: [1, 2, 3] },
     yieldMs: null,
+    tokenP99Ms: 12,
     weightBytes: 500,
     staleness: [3, 1],
     ...changes,

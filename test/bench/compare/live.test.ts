@@ -75,6 +75,7 @@ function jobOutcome(changes: Partial<LiveJobOutcome> = {}): LiveJobOutcome {
       [2, 20],
       [0, 40],
     ]),
+    tokenLatencyMs: { p99: 7 },
     ...changes,
   };
 }
@@ -100,6 +101,7 @@ describe('a live run', () => {
       tokensDecoded: 100,
       tokensTrained: 60,
       tokensWasted: { aborted: 5, expired: 10, filtered: 20, recomputed: 15 },
+      tokenP99Ms: 7,
       weightBytes: 400,
       staleness: [40, 0, 20],
     });

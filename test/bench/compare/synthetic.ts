@@ -27,11 +27,11 @@ export function synthetic(
     seed: 4 + repeat,
     solo: new Map([
       ['sums', 4000],
-      ['sums-hot', 5000],
+      ['hot', 5000],
     ]),
     runs: Object.values(policies).map((times) => {
       const [sums, hot] = at(times, repeat);
-      const jobs = [job({ id: 'sums', finishedMs: sums }), job({ id: 'sums-hot', finishedMs: hot })];
+      const jobs = [job({ id: 'sums', finishedMs: sums }), job({ id: 'hot', finishedMs: hot })];
       return measured(jobs, changes);
     }),
   }));

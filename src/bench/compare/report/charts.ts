@@ -19,6 +19,8 @@ const MEANINGS: Readonly<Record<MeasureKey, string>> = {
   jain: 'Jain’s index over the jobs’ speed against alone: 1 when all are slowed down alike, 1/n when one gets all.',
   busy: 'Share of the lanes’ time in which a device worked. More is not better by itself: work can be wasted.',
   wasted: 'Share of the tokens computed that were aborted, expired, filtered or computed again.',
+  token_p99_ms:
+    'p99 of the time between two tokens of a sequence; training, waits without a slot and moves included. Of all jobs, the worst one’s.',
   weight_bytes: 'Weights that crossed the host, a run. A copy on the device sends none.',
 };
 

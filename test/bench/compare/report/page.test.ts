@@ -34,7 +34,7 @@ describe('the page', () => {
       'simulated: as good as its cost model',
       'one repeat: nothing is known of the noise',
       'interrupted: 1 of 5 repeats are complete',
-      'fifo: sums-hot did not come to its end in 1 of 1 repeats',
+      'fifo: hot did not come to its end in 1 of 1 repeats',
       '<h3>fifo <small>did not end</small></h3>',
     ]) {
       expect(page).toContain(text);
