@@ -90,7 +90,7 @@ describe('what comes out', () => {
       expect(names).toContain(name);
     const threads = traceEvents.filter(({ name }) => name === 'thread_name').map(({ args }) => args?.name);
     expect(threads).toEqual(
-      expect.arrayContaining(['sums engine', 'lake actorTraining', 'plans', 'preemptions']),
+      expect.arrayContaining(['sums engine', 'slow-tool actorTraining', 'plans', 'preemptions']),
     );
     const html = readFileSync(join(out, 'report.html'), 'utf8');
     for (const { id } of summary.jobs) expect(html).toContain(`<th>${id}</th>`);

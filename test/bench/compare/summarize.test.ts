@@ -23,9 +23,7 @@ function told(of: CompareResult, measure: string, policy: string, against: strin
 describe('a result', () => {
   test('has a row for each policy and each of its jobs, with the names of the issue', () => {
     expect(result.rows.map(({ policy, job }) => [policy, job])).toEqual(
-      ['serial', 'fifo', 'gapRatio'].flatMap((policy) =>
-        [null, 'sums', 'hot'].map((job) => [policy, job]),
-      ),
+      ['serial', 'fifo', 'gapRatio'].flatMap((policy) => [null, 'sums', 'hot'].map((job) => [policy, job])),
     );
     for (const name of [
       ...['policy', 'job', 'goodput', 'makespan_s', 'slowdown', 'jain', 'queue_wait_ms', 'yield_ms'],
