@@ -53,6 +53,11 @@ export class EngineResident {
     return this.parts.job;
   }
 
+  /** What one decode step of it takes the device by prediction, waits left out, in ms; null before it has taken one. */
+  get stepMs(): number | null {
+    return this.queue.steps.decodeMs;
+  }
+
   /** The buffers' values as `version`, unless the engine has it or is about to go; `onBegun` is called if it has not. */
   *flip(weights: WeightBuffers, version: number, onDone: () => void): Program {
     if (this.#isGoing || this.engine.version >= version) return;

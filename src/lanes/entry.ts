@@ -54,6 +54,7 @@ export class Entry {
     if (step.done === true) {
       this.#opsBefore = this.#opsTaken;
       this.#usBefore = this.#usTaken;
+      this.resident.ended?.(this.#usTaken);
       this.#forget();
       return null;
     }

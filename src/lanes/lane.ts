@@ -45,7 +45,7 @@ export class Lane {
   constructor(
     private readonly gpu: Gpu,
     private readonly options: LaneOptions,
-    private readonly onUpdate: (update: EngineUpdate, job: string) => void,
+    private readonly onUpdate: (update: EngineUpdate, job: string, stepMs: number | null) => void,
   ) {
     const { lane, settings, doorbell } = options;
     this.#kernels = new Kernels(gpu);
@@ -137,10 +137,11 @@ export class Lane {
   }
 
   #receive(update: EngineUpdate, job: string): void {
-    const recomputed = this.#tenants.get(job)?.engine?.engine.takeTokensRecomputed() ?? 0;
+    const engine = this.#tenants.get(job)?.engine;
+    const recomputed = engine?.engine.takeTokensRecomputed() ?? 0;
     this.#preemptions.recomputed(recomputed);
     if (update.ids.length > 0) this.#preemptions.tokens(job, nowMs());
-    this.onUpdate(update, job);
+    this.onUpdate(update, job, engine?.stepMs ?? null);
     this.#executor.wake();
   }
 

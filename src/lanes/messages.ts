@@ -239,7 +239,13 @@ export type FromLane =
     }
   | { readonly kind: 'done'; readonly id: number; readonly answer: LaneAnswers[LaneRequestKind] }
   | { readonly kind: 'failed'; readonly id: number; readonly failure: LaneFailure }
-  | { readonly kind: 'tokens'; readonly job: string; readonly update: EngineUpdate }
+  | {
+      readonly kind: 'tokens';
+      readonly job: string;
+      readonly update: EngineUpdate;
+      /** What one decode step of the engine takes the device by prediction, waits left out, in ms; null: not known. */
+      readonly stepMs: number | null;
+    }
   | { readonly kind: 'records'; readonly records: LaneRecords }
   /** The lane cannot go on: its device is lost or a bug stopped it. */
   | { readonly kind: 'broken'; readonly failure: LaneFailure };

@@ -2,6 +2,7 @@ import type { Program } from '../gpu/ops.js';
 import { toError } from '../lib/errors.js';
 import type { ResidentKind } from '../telemetry/records.js';
 import type { Resident } from './resident.js';
+import { StepTimes } from './step-times.js';
 
 interface Task {
   readonly program: Program;
@@ -10,6 +11,8 @@ interface Task {
 
 /** A resident fed by hand: programs queue up and run in order; `fallback` has more when the queue is empty. */
 export class ProgramQueue implements Resident {
+  /** Of the programs of `fallback`. */
+  readonly steps = new StepTimes();
   readonly #waiting: Task[] = [];
   #current: Task | null = null;
   #closed: Error | null = null;
@@ -32,6 +35,10 @@ export class ProgramQueue implements Resident {
     if (this.#closed !== null) return null;
     this.#current = this.#waiting.shift() ?? null;
     return this.#current?.program ?? this.fallback();
+  }
+
+  ended(us: number): void {
+    if (this.#current === null) this.steps.add(us);
   }
 
   /**

@@ -20,8 +20,8 @@ const OPEN_TIMEOUT_MS = 60_000;
 const CLOSE_TIMEOUT_MS = 30_000;
 
 export interface LaneEvents {
-  /** A step of the job's engine. */
-  readonly onTokens: (update: EngineUpdate, job: string) => void;
+  /** A step of the job's engine; `stepMs` as in `FromLane`. */
+  readonly onTokens: (update: EngineUpdate, job: string, stepMs: number | null) => void;
   readonly onRecords: (records: LaneRecords) => void;
   /** The lane is gone: its device was lost, its thread ended, or a bug stopped it. Pending requests have rejected. */
   readonly onBroken: (error: Error) => void;
@@ -148,7 +148,7 @@ export class RemoteLane {
         this.#take(message.id).reject(toError(message.failure));
         return;
       case 'tokens':
-        this.events.onTokens(message.update, message.job);
+        this.events.onTokens(message.update, message.job, message.stepMs);
         return;
       case 'records':
         this.events.onRecords(message.records);

@@ -13,6 +13,8 @@ export interface Resident {
   readonly hasWork: boolean;
   /** The next piece of work, or null when there is none now. `Executor.wake` says that there may be again. */
   next(): Program | null;
+  /** The program it gave last is submitted to its end, all of it predicted to take `us` of the device. */
+  readonly ended?: (us: number) => void;
 }
 
 /** As whom the cost model knows a resident: models differ, and so does how far predictions of their slices are off. */

@@ -33,7 +33,7 @@ class LaneThread {
     this.#faults = new Faults(open.faults, gpu);
     const onStorePart = (): void => this.#orFail(() => this.#faults.reach('midPublish'));
     const options = { ...open, doorbell: this.#doorbell, onStorePart };
-    this.#lane = new Lane(gpu, options, (update, job) => this.#orFail(() => this.#tell(update, job)));
+    this.#lane = new Lane(gpu, options, (...step) => this.#orFail(() => this.#tell(...step)));
     this.#records = setInterval(
       () => this.#post({ kind: 'records', records: this.#lane.takeRecords(false) }),
       RECORDS_EVERY_MS,
@@ -67,10 +67,10 @@ class LaneThread {
     this.port.postMessage(message, transfer);
   }
 
-  #tell(update: EngineUpdate, job: string): void {
+  #tell(update: EngineUpdate, job: string, stepMs: number | null): void {
     if (update.ids.length > 0) this.#faults.reach('beforeCommit');
     const { ids, tokenIds, logprobs, rawLogprobs } = update;
-    this.#post({ kind: 'tokens', job, update }, [
+    this.#post({ kind: 'tokens', job, update, stepMs }, [
       ids.buffer,
       tokenIds.buffer,
       logprobs.buffer,

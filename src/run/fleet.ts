@@ -46,7 +46,8 @@ export interface FleetMember {
   readonly trainsOn: (lane: number) => boolean;
   /** The lane is about to be opened as of that epoch: what was published from it before is not heard any more. */
   readonly opening: (lane: number, epoch: number) => void;
-  readonly onTokens: (lane: number, update: EngineUpdate) => void;
+  /** `stepMs` as in `FromLane`. */
+  readonly onTokens: (lane: number, update: EngineUpdate, stepMs: number | null) => void;
   readonly laneLost: (lane: number) => void;
   /** Gives a new lane what the job's trainer had on the one before. */
   readonly furnish: (lane: number, replacement: RemoteLane) => Promise<void>;
@@ -188,7 +189,7 @@ export class Fleet {
       },
       mayReplace: () => this.#mayReplace(lane),
       events: {
-        onTokens: (update, job) => this.#members.get(job)?.onTokens(lane, update),
+        onTokens: (update, job, stepMs) => this.#members.get(job)?.onTokens(lane, update, stepMs),
         onRecords: events.onRecords,
         onLost: (error) => {
           for (const member of this.#members.values()) member.laneLost(lane);

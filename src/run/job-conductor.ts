@@ -9,6 +9,7 @@ import type { EngineState, JobSpec } from '../scheduler/state.js';
 import type { RunRecords } from '../telemetry/run-records.js';
 import type { DurableTrainer } from './durable-trainer.js';
 import type { JobFleet } from './job-fleet.js';
+import { JobReporter } from './job-reporter.js';
 import type { RolloutPool } from './rollouts.js';
 import type { TokenPace } from './token-pace.js';
 import type { WeightsAccount } from './weights-account.js';
@@ -47,11 +48,13 @@ export class JobConductor {
   readonly #pulls = new Map<number, number>();
   /** The version that each engine awake holds, by lane. */
   readonly #held = new Map<number, number>();
+  readonly #reporter: JobReporter;
 
   constructor(
     readonly job: JobSpec,
     private readonly parts: JobConductorParts,
   ) {
+    this.#reporter = new JobReporter(job, { ...parts, held: this.#held });
     this.#hasWeights = new Promise((resolve) => {
       this.#weightsExist = resolve;
     });
@@ -70,24 +73,23 @@ export class JobConductor {
     this.#weightsExist();
   }
 
-  /** Demand or room changed: rollouts are placed, and the scheduler hears of it. */
+  /** Demand or room changed: rollouts are placed, and the scheduler hears of it at once. */
   update(): void {
     if (this.#closed) return;
-    const { pool, pace } = this.parts;
-    const { id } = this.job;
-    const open = this.#awake().filter(({ lane }) => (this.#pulls.get(lane) ?? 0) === 0);
-    pool.place(new Map(open.map(({ lane, slots }) => [lane, slots])));
-    this.scheduler.dispatch({ kind: 'demandChanged', job: id, demand: pool.demand });
-    for (const { lane, status, running: told, version: toldVersion } of this.#engines()) {
-      const running = pool.runningOn(lane);
-      const version = this.#held.get(lane) ?? toldVersion;
-      if (status !== 'awake') continue;
-      const tokens = pace.take(lane);
-      if (told === running && toldVersion === version && tokens === 0) continue;
-      const tokenLatencyMs = pace.latencyMs(lane);
-      const report = { job: id, lane, running, version, tokens, tokenLatencyMs };
-      this.scheduler.dispatch({ kind: 'progress', ...report });
-    }
+    this.#place();
+    this.#reporter.tell();
+  }
+
+  /** A rollout ended, paused or goes on, as they do all the time: the scheduler hears of several together. */
+  changed(): void {
+    if (this.#closed) return;
+    this.#place();
+    this.#reporter.changed();
+  }
+
+  /** The job's engine on the lane has taken a step. */
+  heard(lane: number): void {
+    this.#reporter.heard(lane);
   }
 
   /** A stage will be asked for very soon: what is on its lane makes itself easy to stop. */
@@ -103,6 +105,8 @@ export class JobConductor {
     this.#hintedMs = null;
     const job = this.job.id;
     const { fleet, records } = this.parts;
+    // Whoever decides on it knows what the job knows.
+    this.#reporter.tellRest();
     const mustQueue = this.#isLaneTaken(fleet.trainerLane);
     const grant = await this.scheduler.request({ job, stage, lanes: [fleet.trainerLane] });
     const grantedMs = nowMs();
@@ -145,6 +149,7 @@ export class JobConductor {
   /** The job ends: nothing is placed or pulled any more. */
   close(): void {
     this.#closed = true;
+    this.#reporter.close();
   }
 
   async wake({ lane, slots }: WakeOrder): Promise<number> {
@@ -188,9 +193,10 @@ export class JobConductor {
   async sleep({ lane }: SleepOrder): Promise<void> {
     const { fleet, pool, pace } = this.parts;
     this.#held.delete(lane);
-    pace.clear(lane);
     try {
-      pool.comeBack(lane, await fleet.sleep(lane));
+      const evicted = await fleet.sleep(lane);
+      pace.clear(lane);
+      pool.comeBack(lane, evicted);
     } catch (error) {
       this.#failed(error);
       throw error;
@@ -228,6 +234,11 @@ export class JobConductor {
       this.#pulls.set(lane, (this.#pulls.get(lane) ?? 0) - 1);
     }
     this.update();
+  }
+
+  #place(): void {
+    const open = this.#awake().filter(({ lane }) => (this.#pulls.get(lane) ?? 0) === 0);
+    this.parts.pool.place(new Map(open.map(({ lane, slots }) => [lane, slots])));
   }
 
   /** Engines that are awake by the scheduler's plan too: one on its way to sleep takes nothing new. */

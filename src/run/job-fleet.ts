@@ -27,7 +27,7 @@ export interface JobFleetOptions {
 
 /** Who takes what the job's residents say. */
 export interface JobFleetListener {
-  readonly onTokens: (lane: number, update: EngineUpdate) => void;
+  readonly onTokens: FleetMember['onTokens'];
   /** Gives the trainer's lane, which is a new one, what it had. */
   readonly furnish: (lane: RemoteLane) => Promise<void>;
 }
@@ -100,8 +100,8 @@ export class JobFleet implements FleetMember {
     if (this.trainsOn(lane)) this.store?.claim(epoch);
   }
 
-  onTokens(lane: number, update: EngineUpdate): void {
-    this.listener.onTokens(lane, update);
+  onTokens(lane: number, update: EngineUpdate, stepMs: number | null): void {
+    this.listener.onTokens(lane, update, stepMs);
   }
 
   laneLost(lane: number): void {

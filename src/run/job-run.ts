@@ -3,6 +3,7 @@ import type { Logger } from 'pino';
 import { LaneLost } from '../lanes/remote-lane.js';
 import { nowMs } from '../lib/clock.js';
 import { errorText, toError } from '../lib/errors.js';
+import { BLOCK_TOKENS } from '../kernels/kv-cache.js';
 import { saveCheckpoint } from '../model/checkpoint.js';
 import type { Buckets } from '../model/layout.js';
 import type { JobSpec } from '../scheduler/state.js';
@@ -168,7 +169,7 @@ export class JobRun {
       },
       ...episodeEvents(prepared, this.#rewards, own, (error) => this.#lifeline.end(error)),
       score: (rollout) => this.#score(rollout),
-      changed: () => conductor.update(),
+      changed: () => conductor.changed(),
     });
     const conductor: JobConductor = new JobConductor(jobSpec(job, prepared, own, critic), {
       scheduler: everybody.scheduler,
@@ -182,10 +183,11 @@ export class JobRun {
       onFailed: (error) => this.#lifeline.end(error),
     });
     own.listener = {
-      onTokens: (lane, update) => {
-        pace.hear(lane, update);
+      onTokens: (lane, update, stepMs) => {
+        pace.hear(lane, update, stepMs);
         this.#latency.hear(update);
         pool.receive(lane, update);
+        conductor.heard(lane);
       },
       furnish: async (lane) => {
         await trainer.furnish(lane);
@@ -257,6 +259,7 @@ function jobSpec(
   critic: DurableCritic | null,
 ): JobSpec {
   const { config } = prepared;
+  const { kvBlocks, contextTokensMax } = prepared.engine;
   const bytes = residentBytes(prepared);
   return {
     id,
@@ -269,6 +272,7 @@ function jobSpec(
     weight,
     stepRollouts: config.rollout.promptsPerStep * config.rollout.samplesPerPrompt,
     tokenLatencyMs,
+    kv: { tokens: kvBlocks * BLOCK_TOKENS, sequenceTokensMax: contextTokensMax },
   };
 }
 

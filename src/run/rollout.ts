@@ -7,6 +7,7 @@ import {
 } from '../engine/sequence.js';
 import type { SamplingParams } from '../kernels/output-head.js';
 import { rolloutKey } from '../lib/prng.js';
+import type { EndedRollout } from '../scheduler/lengths.js';
 import { environmentSeed, type EpisodeRecord } from '../tasks/episode.js';
 import type { RewardResult } from '../tasks/reward-result.js';
 import type { Task } from '../tasks/task.js';
@@ -115,6 +116,12 @@ export function newRollout(
 /** Prompt, observations and sampled tokens of a rollout, in the order the model has them. */
 export function transcriptOf({ group, generated, episode }: Rollout): number[] {
   return allTokens(group.promptTokenIds, generated.tokenIds, episode?.observations ?? []);
+}
+
+/** How long it was; what the model read between its own tokens counts as its prompt. */
+export function endedRollout({ group, generated, episode }: Rollout): EndedRollout {
+  const read = (episode?.observations ?? []).reduce((sum, { tokenIds }) => sum + tokenIds.length, 0);
+  return { promptTokens: group.promptTokenIds.length + read, tokens: generated.tokenIds.length };
 }
 
 /** First version a rollout's tokens were sampled under: its staleness is counted from it. */

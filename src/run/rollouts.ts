@@ -3,12 +3,23 @@ import type { Turn, TurnEnd } from '../engine/episode.js';
 import type { FinishReason, SequenceRequest } from '../engine/sequence.js';
 import type { EpisodeTurn } from '../lanes/messages.js';
 import { assert, at } from '../lib/assert.js';
+import type { EndedRollout } from '../scheduler/lengths.js';
 import { nowMs } from '../lib/clock.js';
 import type { EpisodeRecord } from '../tasks/episode.js';
 import type { RewardResult } from '../tasks/reward-result.js';
 import type { SampleTurn } from './episodes.js';
 import type { Prompt } from './prompt-source.js';
-import { type Group, newRollout, type Rollout, type RolloutEpisode, type RolloutKind } from './rollout.js';
+import {
+  endedRollout,
+  type Group,
+  newRollout,
+  type Rollout,
+  type RolloutEpisode,
+  type RolloutKind,
+} from './rollout.js';
+
+/** Ends that nobody has asked for, kept at most: then the oldest go. */
+const ENDED_MAX = 4096;
 
 export { oldestVersion, type Fate, type Group, type Rollout, type RolloutKind } from './rollout.js';
 
@@ -56,6 +67,7 @@ export class RolloutPool {
   readonly #whenScored = new Map<number, () => void>();
   readonly #whenFinished = new Map<number, () => void>();
   readonly #whenTurnEnds = new Map<number, (reason: TurnEnd) => void>();
+  #ended: EndedRollout[] = [];
   #nextId = 1;
   #decoded = 0;
 
@@ -73,8 +85,19 @@ export class RolloutPool {
       (sum, rollout) => sum + rollout.request.tokensMax - rollout.generated.tokenIds.length,
       0,
     );
-    const runnable = this.#waiting.length + this.#running.size + this.#ready.length;
-    return { rollouts: outstanding.length, runnable, tokensRemaining };
+    return { rollouts: outstanding.length, runnable: this.runnable, tokensRemaining };
+  }
+
+  /** Rollouts that run or would if they had a slot. */
+  get runnable(): number {
+    return this.#waiting.length + this.#running.size + this.#ready.length;
+  }
+
+  /** Lengths of the rollouts that came to an end of their own since the last call. */
+  takeEnded(): EndedRollout[] {
+    const ended = this.#ended;
+    this.#ended = [];
+    return ended;
   }
 
   runningOn(lane: number): number {
@@ -301,6 +324,8 @@ export class RolloutPool {
   #finish(rollout: Rollout, reason: FinishReason): void {
     rollout.finishReason = reason;
     rollout.finishedMs = nowMs();
+    if (reason !== 'abort') this.#ended.push(endedRollout(rollout));
+    if (this.#ended.length > ENDED_MAX) this.#ended.shift();
     this.#whenFinished.get(rollout.id)?.();
     this.#whenFinished.delete(rollout.id);
     void this.#score(rollout);

@@ -1,30 +1,45 @@
 import type { EngineUpdate } from '../engine/engine.js';
-import { at } from '../lib/assert.js';
 import { nowMs } from '../lib/clock.js';
+import { nearestRank } from '../telemetry/quantiles.js';
 
-/** Times between tokens that the quantile is taken over: the latest of them. */
+/** Times between tokens that the quantile is taken over: the latest of those since the last report. */
 const GAPS_MAX = 512;
+/** Between two reports of a latency: one of fewer tokens would say less of the engine than of the moment. */
+export const LATENCY_REPORT_MS = 100;
+
+/** What an engine has sampled since the last report, and how fast. */
+export interface PaceReport {
+  readonly tokens: number;
+  /** p99 of the gaps, in ms, by nearest rank; left out while the last one told still stands. */
+  readonly tokenLatencyMs?: number;
+  /** One decode step of it alone on the device, in ms; left out before it is known. */
+  readonly stepMs?: number;
+}
 
 interface LanePace {
   tokens: number;
   /** By sequence: when its latest token was heard of. */
   readonly heardMs: Map<number, number>;
-  /** A ring. */
-  readonly gapsMs: number[];
+  /** Since the last latency told; a ring. */
+  gapsMs: number[];
   next: number;
+  latencyToldMs: number;
+  stepMs: number | null;
 }
 
 /**
  * How fast a job's engines sample, as the host hears of it: what the scheduler is told of them. The gap between two
  * tokens of a sequence counts whatever lies in it, a preemption as well as a step; time spent waiting for an
- * environment, or on the way to another lane, is no gap.
+ * environment, or on the way to another lane, is no gap. Each gap counts for one report only, as in the simulator.
  */
 export class TokenPace {
   readonly #lanes = new Map<number, LanePace>();
 
-  hear(lane: number, update: EngineUpdate, atMs = nowMs()): void {
+  /** @param stepMs what the lane says of the engine's decode steps; null before it knows */
+  hear(lane: number, update: EngineUpdate, stepMs: number | null, atMs = nowMs()): void {
     const pace = this.#of(lane);
     pace.tokens += update.ids.length;
+    pace.stepMs = stepMs ?? pace.stepMs;
     for (const id of update.ids) {
       const before = pace.heardMs.get(id);
       pace.heardMs.set(id, atMs);
@@ -35,31 +50,37 @@ export class TokenPace {
     for (const { id } of [...update.finished, ...(update.paused ?? [])]) pace.heardMs.delete(id);
   }
 
-  /** Tokens sampled there since the last call. */
-  take(lane: number): number {
+  /** The engine's decode step, in ms; null before it is known. */
+  stepMs(lane: number): number | null {
+    return this.#of(lane).stepMs;
+  }
+
+  /** What there is to report of the lane's engine now; a report takes it. */
+  take(lane: number, atMs = nowMs()): PaceReport {
     const pace = this.#of(lane);
-    const { tokens } = pace;
+    const { tokens, gapsMs, stepMs } = pace;
     pace.tokens = 0;
-    return tokens;
+    const report = { tokens, ...(stepMs === null ? {} : { stepMs }) };
+    if (gapsMs.length === 0 || atMs < pace.latencyToldMs + LATENCY_REPORT_MS) return report;
+    pace.gapsMs = [];
+    pace.next = 0;
+    pace.latencyToldMs = atMs;
+    const tokenLatencyMs = nearestRank(Float64Array.from(gapsMs).sort(), 0.99);
+    return tokenLatencyMs === null ? report : { ...report, tokenLatencyMs };
   }
 
-  /** p99 of the latest gaps in ms, by nearest rank; null before there are any. */
-  latencyMs(lane: number): number | null {
-    const { gapsMs } = this.#of(lane);
-    if (gapsMs.length === 0) return null;
-    const sorted = [...gapsMs].sort((a, b) => a - b);
-    return at(sorted, Math.ceil(0.99 * sorted.length) - 1);
-  }
-
-  /** Nothing runs there any more: what runs there next starts afresh. */
+  /** Nothing runs there any more: what runs there next starts afresh. Tokens that were not told of are still to tell. */
   clear(lane: number): void {
-    this.#of(lane).heardMs.clear();
+    const { tokens } = this.#of(lane);
+    this.#lanes.delete(lane);
+    this.#of(lane).tokens = tokens;
   }
 
   #of(lane: number): LanePace {
     let pace = this.#lanes.get(lane);
     if (pace === undefined) {
-      pace = { tokens: 0, heardMs: new Map(), gapsMs: [], next: 0 };
+      const nothing = { gapsMs: [], next: 0, latencyToldMs: -Infinity, stepMs: null };
+      pace = { tokens: 0, heardMs: new Map(), ...nothing };
       this.#lanes.set(lane, pace);
     }
     return pace;

@@ -103,3 +103,28 @@ describe('ProgramQueue', () => {
     expect(notes).toEqual(['begun']);
   });
 });
+
+describe('the steps of an engine', () => {
+  const queue = queueOf(() => noted('step ', 1, []));
+
+  it('are timed by its fallback only: copies of weights and caches are no steps', async () => {
+    expect(queue.steps.decodeMs).toBeNull();
+    const done = queue.run(noted('copy', 1, []));
+    runAll(queue.next());
+    queue.ended(10);
+    await done;
+    expect(queue.steps.decodeMs).toBeNull();
+    queue.next();
+    queue.ended(3000);
+    queue.next();
+    queue.ended(2000);
+    expect(queue.steps.decodeMs).toBe(2);
+  });
+
+  it('are forgotten after a while, and count only where their length is known', () => {
+    for (const us of [0, Infinity, NaN]) queue.ended(us);
+    expect(queue.steps.decodeMs).toBe(2);
+    for (let i = 0; i < 16; i++) queue.ended(5000);
+    expect(queue.steps.decodeMs).toBe(5);
+  });
+});

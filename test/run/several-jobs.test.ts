@@ -3,10 +3,11 @@ import { join } from 'node:path';
 import { beforeAll, describe, expect, test, vi } from 'vitest';
 import { z } from 'zod';
 import { policyNamed } from '#src/scheduler/policies/index.js';
-import { runScenario, type RunOptions, type ScenarioOutcome } from '#src/run/runner.js';
+import { runScenario } from '#src/run/runner.js';
 import { loadScenario, type Scenario } from '#src/run/scenario.js';
 import { RunFiles, tokensOf } from './run-folders.js';
 import { temporaryFolder } from './runs.js';
+import { expectSame, go, jobFiles, type Ran, scenarioOf as writtenScenario } from './scenario-runs.js';
 
 const ENDING = join(import.meta.dirname, 'fixtures/ending-task.mjs');
 
@@ -35,53 +36,14 @@ const JOBS: Readonly<Record<string, string>> = {
   hot: 'weight = 3\narrives_s = 0.4\n[job.rollout]\ntemperature = 1.3\nsamples_per_prompt = 6\n',
 };
 
-interface Ran {
-  readonly folder: string;
-  readonly outcome: ScenarioOutcome;
-}
-
-function scenarioOf(ids: readonly string[], head = HEAD): Scenario {
-  const file = join(temporaryFolder(), 'scenario.toml');
-  writeFileSync(file, head + ids.map((id) => `[[job]]\nid = "${id}"\n${JOBS[id] ?? ''}`).join(''));
-  return loadScenario({ file }).scenario;
-}
-
-async function go(scenario: Scenario, more: Partial<RunOptions> = {}): Promise<Ran> {
-  const folder = join(temporaryFolder(), 'run');
-  const silence = vi.spyOn(process.stderr, 'write').mockReturnValue(true);
-  try {
-    const { signal: interrupted } = new AbortController();
-    return { folder, outcome: await runScenario(scenario, { outFolder: folder, interrupted, ...more }) };
-  } finally {
-    silence.mockRestore();
-  }
-}
+const scenarioOf = (ids: readonly string[]): Scenario =>
+  writtenScenario(HEAD, Object.fromEntries(ids.map((id) => [id, JOBS[id] ?? ''])));
 
 const withLanes = (scenario: Scenario, count: number): Scenario => {
   const all = Array.from({ length: count }, (_, lane) => lane);
   const jobs = scenario.jobs.map((job, i) => ({ ...job, lanes: all, trainerLane: i % count }));
   return { ...scenario, lanes: { ...scenario.lanes, count }, jobs };
 };
-
-/** What must be the same whoever else was there: everything but times and lanes. */
-function doings(files: RunFiles): unknown {
-  const rollouts = [...files.rollouts].sort((a, b) => a.id - b.id).map(({ lanes: _, ...rollout }) => rollout);
-  const learnt = files.metrics.map((record) => [
-    record['actor/loss'],
-    record['actor/grad_norm'],
-    record['rollout/score/mean'],
-    record['weights/version'],
-  ]);
-  return { rollouts, learnt, reward: files.summary.reward };
-}
-
-function expectSame(shared: RunFiles, alone: RunFiles, label: string): void {
-  expect(doings(shared), label).toEqual(doings(alone));
-  const weights = 'model.safetensors';
-  expect(shared.model(weights).equals(alone.model(weights)), `${label}: weights`).toBe(true);
-}
-
-const jobFiles = (folder: string, id: string): RunFiles => new RunFiles(join(folder, 'jobs', id));
 
 describe('a job never knows that others exist', () => {
   const alone = new Map<string, RunFiles>();
