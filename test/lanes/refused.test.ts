@@ -14,7 +14,11 @@ afterEach(async () => {
 
 it('a resident that the lane refuses leaves nothing behind, and can be asked for again', async () => {
   const gpu = await openGpu();
-  const lane = new Lane(gpu, { lane: 0, settings: laneSettings(IMPOSSIBLE), doorbell: null }, new Post().receive);
+  const lane = new Lane(
+    gpu,
+    { lane: 0, settings: laneSettings(IMPOSSIBLE), doorbell: null },
+    new Post().receive,
+  );
   open.push(lane);
   const script = scriptOf('a', 1, 5, 1);
   const bytes: number[] = [];
