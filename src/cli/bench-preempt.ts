@@ -2,16 +2,16 @@ import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { measurePreemption } from '../bench/preempt/harness.js';
 import { resolveBenchOptions, type BenchOptions } from '../bench/preempt/options.js';
-import { OutFolder, writeText } from '../bench/preempt/out-folder.js';
 import { preemptReportHtml } from '../bench/preempt/report/page.js';
 import { preemptTable } from '../bench/preempt/table.js';
+import { OutFolder } from '../telemetry/out-folder.js';
 import { createProgress } from '../telemetry/progress.js';
 import { EXIT_OK } from './exit-codes.js';
 import { flagOf, listIn, numberIn } from './flags.js';
 import { interruptible } from './interrupt.js';
 import { result } from './output.js';
 import { defaultOutFolder } from './run.js';
-import { checkWritable } from './writable.js';
+import { checkWritable, writeText } from './writable.js';
 
 /** What was typed; numbers and lists are still texts. */
 export interface BenchPreemptFlags {
@@ -59,7 +59,8 @@ async function measure(
     );
     await progress.close();
     const json = `${JSON.stringify(measured, rounded)}\n`;
-    await folder.write(json, preemptReportHtml(measured, startedAt));
+    await folder.write('result.json', [json]);
+    await folder.write('report.html', [preemptReportHtml(measured, startedAt)]);
     if (jsonFile !== undefined) await writeText(jsonFile, json);
     result(`${preemptTable(measured)}report       ${folder.reportPath}\n`);
     return EXIT_OK;

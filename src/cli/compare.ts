@@ -7,12 +7,12 @@ import { compareReportHtml } from '../bench/compare/report/page.js';
 import { SimulatedRunner } from '../bench/compare/simulated.js';
 import { summarize } from '../bench/compare/summarize.js';
 import { compareTable } from '../bench/compare/table.js';
-import { OutFolder, writeText } from '../bench/preempt/out-folder.js';
 import { nowMs } from '../lib/clock.js';
 import { UserError } from '../lib/errors.js';
 import { runScenario } from '../run/runner.js';
 import { simSetup } from '../run/scenario-sim.js';
 import { loadScenario, type Scenario } from '../run/scenario.js';
+import { OutFolder } from '../telemetry/out-folder.js';
 import { createProgress } from '../telemetry/progress.js';
 import type { Progress } from '../telemetry/progress-line.js';
 import { EXIT_OK } from './exit-codes.js';
@@ -20,7 +20,7 @@ import { listIn, numberIn } from './flags.js';
 import { interruptible } from './interrupt.js';
 import { result } from './output.js';
 import { defaultOutFolder } from './run.js';
-import { checkWritable } from './writable.js';
+import { checkWritable, writeText } from './writable.js';
 
 /** What was typed; numbers and lists are still texts. */
 export interface CompareFlags {
@@ -114,7 +114,8 @@ async function measure(
     });
     await progress.close();
     const json = `${JSON.stringify(compared)}\n`;
-    await folder.write(json, compareReportHtml(compared, first.runs, startedAt));
+    await folder.write('result.json', [json]);
+    await folder.write('report.html', [compareReportHtml(compared, first.runs, startedAt)]);
     if (jsonFile !== undefined) await writeText(jsonFile, json);
     result(`${compareTable(compared)}report       ${folder.reportPath}\n`);
     return EXIT_OK;

@@ -93,7 +93,7 @@ function createProgram(done: Done): Command {
 function addRun(program: Command, done: Done): void {
   program
     .command('run')
-    .description('train a model with GRPO; without a config, the shipped example')
+    .description('train a model with GRPO or PPO; without a config, the shipped example')
     .argument('[config]', 'a TOML file; every key has a default; with [[job]] tables, a scenario')
     .option('--set <key=value>', 'override one key of the config; repeatable', collect)
     .option('--policy <name or file>', 'schedule by this policy, or by one of your own (.ts, .js, .mjs)')

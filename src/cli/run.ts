@@ -7,7 +7,7 @@ import { scenarioSummaryText } from '../telemetry/scenario-summary.js';
 import { summaryText } from '../telemetry/summary.js';
 import { EXIT_OK } from './exit-codes.js';
 import { interruptible } from './interrupt.js';
-import { result } from './output.js';
+import { note, result } from './output.js';
 import { policyOf, scenarioOf, type ScenarioFlags } from './scenario-input.js';
 
 export interface RunFlags extends ScenarioFlags {
@@ -29,7 +29,7 @@ export async function run(file: string | undefined, flags: RunFlags): Promise<nu
     if (summary !== null && first !== undefined) {
       const text = scenario.jobs.length === 1 ? summaryText(first.summary) : scenarioSummaryText(summary);
       result(`${text}${'report'.padEnd(14)}${join(outFolder, 'report.html')}\n`);
-    }
+    } else note(`interrupted before a job arrived: nothing was trained, and there is no summary`);
     return EXIT_OK;
   });
 }

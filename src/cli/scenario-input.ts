@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import { UserError } from '../lib/errors.js';
-import { createPolicy, isPolicyPath, loadPolicy } from '../run/policy-file.js';
+import { isPolicyPath, loadPolicy } from '../run/policy-file.js';
 import { type LoadedScenario, loadScenario, type Scenario } from '../run/scenario.js';
 import type { Policy } from '../scheduler/plan.js';
 import { POLICIES, policyNamed } from '../scheduler/policies/index.js';
@@ -38,5 +38,5 @@ export async function policyOf({
 }: Scenario): Promise<{ readonly name: string; readonly plan: Policy }> {
   if (!isPolicyPath(policy)) return { name: policy, plan: policyNamed(policy, options) };
   const definition = await loadPolicy(policy);
-  return { name: definition.name, plan: createPolicy(definition, options) };
+  return { name: definition.name, plan: definition.create(options) };
 }

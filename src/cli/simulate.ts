@@ -1,6 +1,5 @@
 import { join } from 'node:path';
 import { UserError } from '../lib/errors.js';
-import { writeAtomically } from '../model/files.js';
 import { simSetup, type SimSetup, type SimWishes } from '../run/scenario-sim.js';
 import { formatScenario, type Scenario } from '../run/scenario.js';
 import { seed as seedField } from '../run/config-fields.js';
@@ -8,19 +7,20 @@ import type { Policy } from '../scheduler/plan.js';
 import { compareWithRun } from '../sim/against.js';
 import { aloneMs } from '../sim/alone.js';
 import { calibrate } from '../sim/calibrate.js';
-import { SimFolder } from '../sim/folder.js';
 import { simReportHtml } from '../sim/report.js';
 import { runRecordsOf } from '../sim/run-records.js';
 import { simulate as simulateScenario } from '../sim/simulate.js';
 import { simSummary, type SimSummary } from '../sim/summary.js';
 import { SIM_LANES_MAX } from '../sim/tables.js';
 import { comparisonTable, simTable } from '../sim/table.js';
+import { OutFolder } from '../telemetry/out-folder.js';
 import { runTrace } from '../telemetry/run-trace.js';
 import type { SimOutcome } from '../sim/outcome.js';
 import { EXIT_OK } from './exit-codes.js';
 import { numberIn } from './flags.js';
 import { note, result } from './output.js';
 import { policyOf, scenarioOf, type ScenarioFlags } from './scenario-input.js';
+import { writeText } from './writable.js';
 
 /** What was typed; numbers are still texts. */
 export interface SimulateFlags extends ScenarioFlags {
@@ -50,7 +50,7 @@ export async function simulate(file: string | undefined, flags: SimulateFlags): 
   const { scenario } = scenarioOf(file, flags);
   const policy = await policyOf(scenario);
   const setup = await simSetup(scenario, wishesOf(flags));
-  const folder = flags.out === undefined ? null : await SimFolder.create(flags.out);
+  const folder = flags.out === undefined ? null : await OutFolder.create(flags.out);
   try {
     const outcome = await simulateScenario(setup.scenario, policy.plan, {
       ...setup.options,
@@ -65,7 +65,7 @@ export async function simulate(file: string | undefined, flags: SimulateFlags): 
     if (flags.json !== undefined) await writeText(flags.json, json);
     if (folder !== null) await writeFolder(folder, scenario, outcome, summary, json);
     result(simTable(summary));
-    if (folder !== null) result(`${'report'.padEnd(14)}${join(folder.path, 'report.html')}\n`);
+    if (folder !== null) result(`${'report'.padEnd(14)}${folder.reportPath}\n`);
     return EXIT_OK;
   } finally {
     await folder?.close();
@@ -83,7 +83,7 @@ async function summaryOf(
 }
 
 async function writeFolder(
-  folder: SimFolder,
+  folder: OutFolder,
   scenario: Scenario,
   outcome: SimOutcome,
   summary: SimSummary,
@@ -132,9 +132,4 @@ function wholeIn(flag: string, text: string, min: number, max: number): number {
   const value = numberIn(text);
   if (typeof value === 'number' && Number.isSafeInteger(value) && value >= min && value <= max) return value;
   throw new UserError(`--${flag} ${text}: must be a whole number from ${min} to ${max}`);
-}
-
-/** @throws UserError when the file system refuses. */
-async function writeText(file: string, text: string): Promise<void> {
-  await writeAtomically(file, (handle) => handle.writeFile(text));
 }

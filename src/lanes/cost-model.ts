@@ -44,10 +44,22 @@ export class CostModel implements Splitter {
   readonly #timings = new Map<string, Map<number, Timing>>();
   /** By whose slices they are. */
   readonly #sliceScales = new Map<string, number>();
+  /** Of those, who is not on the lane now: an engine asleep comes back, and is predicted as before then. */
+  readonly #away = new Set<string>();
   #copyScale = 1;
 
   /** `sliceBudgetUs` may change as budgets do: what is cut from then on is cut for it. */
   constructor(public sliceBudgetUs: number) {}
+
+  /** Resident `who` is on the lane from now on. */
+  joined(who: string): void {
+    this.#away.delete(who);
+  }
+
+  /** Resident `who` is gone: nobody is held up by how slow it was. */
+  left(who: string): void {
+    this.#away.add(who);
+  }
 
   /** Predicted device time in µs of one op of resident `who`, the machine's present speed included. */
   predictUs(op: Op, who = ''): number {
@@ -72,7 +84,7 @@ export class CostModel implements Splitter {
    */
   pieces(kernel: string, work: number): number {
     const wantedUs = Math.max(PIECE_US_MIN, this.sliceBudgetUs / 2);
-    const scale = Math.max(...this.#sliceScales.values(), this.#sliceScales.size === 0 ? 1 : 0);
+    const scale = this.#slowestScale();
     let best = 1;
     let bestUs = scale * this.#kernelUs(kernel, work);
     for (let pieces = 1, us = bestUs; us > wantedUs && pieces < PIECES_MAX;) {
@@ -136,6 +148,14 @@ export class CostModel implements Splitter {
   observeCopies(predictedUs: number, realUs: number): void {
     if (predictedUs <= 0) return;
     this.#copyScale = Math.min(COPY_SCALE_MAX, Math.max(1, blend(this.#copyScale, predictedUs, realUs)));
+  }
+
+  /** Of the residents that are there; 1 before any of them has run. */
+  #slowestScale(): number {
+    let slowest = 0;
+    for (const [who, scale] of this.#sliceScales)
+      if (!this.#away.has(who)) slowest = Math.max(slowest, scale);
+    return slowest === 0 ? 1 : slowest;
   }
 
   #scaleOf(who: string): number {

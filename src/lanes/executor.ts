@@ -12,7 +12,7 @@ import { type DoneSlice, InFlight, learnFrom, type Slice, sliceRecord } from './
 import { Pace } from './pace.js';
 import type { PreemptionLog } from './preemption-log.js';
 import { PreemptionWatch } from './preemption-watch.js';
-import type { Resident } from './resident.js';
+import { type Resident, whoOf } from './resident.js';
 import type { ExecutorBudgets, LaneSettings } from './settings.js';
 import { Rest } from './rest.js';
 import { SliceFiller } from './slice-filler.js';
@@ -102,6 +102,7 @@ export class Executor {
 
   addResident(resident: Resident): void {
     this.#turns.add(resident);
+    this.cost.joined(whoOf(resident));
     this.wake();
   }
 
@@ -111,6 +112,7 @@ export class Executor {
     assert(entry !== null, 'removeResident of a stranger');
     assert(!this.isBusy(resident), `removeResident of a busy ${resident.kind}`);
     this.#turns.remove(entry);
+    this.cost.left(entry.who);
     // It may have been the last that had to leave.
     this.#watch.settle(this.#someoneLeaves, nowMs());
     this.wake();

@@ -3,6 +3,7 @@ import type { Gpu } from '../gpu/device.js';
 import type { Program } from '../gpu/ops.js';
 import { assert } from '../lib/assert.js';
 import { nowMs } from '../lib/clock.js';
+import { UserError } from '../lib/errors.js';
 import type { Buckets } from '../model/layout.js';
 import type { VersionRecord } from '../telemetry/records.js';
 import { WeightStore, type SharedStore } from '../weights/store.js';
@@ -133,9 +134,10 @@ export class Tenant {
     const { job, gpu } = this.parts;
     assert(this.#trainer === null, `job ${job} already has a trainer on this lane`);
     const before = gpu.bytesAllocated;
-    this.#trainer = new TrainerResident(this.parts, request);
+    const trainer = new TrainerResident(this.parts, request);
+    this.#trainer = trainer;
     const bytes = gpu.bytesAllocated - before;
-    await this.#furnish(this.#trainer, request.weights);
+    await orRemove(trainer, this.#furnish(trainer, request.weights), () => (this.#trainer = null));
     return { bytes };
   }
 
@@ -143,9 +145,10 @@ export class Tenant {
     const { job, gpu } = this.parts;
     assert(this.#critic === null, `job ${job} already has a critic on this lane`);
     const before = gpu.bytesAllocated;
-    this.#critic = new CriticResident(this.parts, request);
+    const critic = new CriticResident(this.parts, request);
+    this.#critic = critic;
     const bytes = gpu.bytesAllocated - before;
-    await this.#furnish(this.#critic, request.weights);
+    await orRemove(critic, this.#furnish(critic, request.weights), () => (this.#critic = null));
     return { bytes };
   }
 
@@ -172,7 +175,7 @@ export class Tenant {
     const resident = new EngineResident(this.parts, request);
     this.#engine = resident;
     const bytes = gpu.bytesAllocated - before;
-    await this.#calibrate(
+    const calibrated = this.#calibrate(
       () => resident.engine.warmUp(),
       async (program) => {
         const done = resident.queue.run(program);
@@ -181,6 +184,7 @@ export class Tenant {
         await executor.idle(resident.queue);
       },
     );
+    await orRemove(resident, calibrated, () => (this.#engine = null));
     return { bytes };
   }
 
@@ -306,5 +310,22 @@ export class Tenant {
   #needEngine(): EngineResident {
     assert(this.#engine !== null, `job ${this.parts.job} has no engine on this lane`);
     return this.#engine;
+  }
+}
+
+/** A resident that the lane refuses leaves nothing behind: other jobs go on, and want its memory. */
+async function orRemove(
+  resident: Pick<EngineResident, 'remove'> | Pick<TrainerResident, 'remove'>,
+  made: Promise<void>,
+  onRemoved: () => void,
+): Promise<void> {
+  try {
+    await made;
+  } catch (error) {
+    if (error instanceof UserError) {
+      await resident.remove();
+      onRemoved();
+    }
+    throw error;
   }
 }

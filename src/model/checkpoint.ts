@@ -1,9 +1,9 @@
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { UserError } from '../lib/errors.js';
+import { oneLine, UserError } from '../lib/errors.js';
 import type { ModelConfig } from './config.js';
 import { exportTensor, hfTensors, importTensor, type HfTensor } from './convert.js';
-import { cannotRead, oneLine, shown, systemCode, writeAtomically } from './files.js';
+import { cannotRead, shown, systemCode, writeAtomically } from './files.js';
 import { readHfConfig, toHfConfig } from './hf-config.js';
 import { findTensor, tensorView, zeroBuckets, type Buckets, type ParamLayout } from './layout.js';
 import { writeSafetensors } from './safetensors.js';

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { open, rename, rm, type FileHandle } from 'node:fs/promises';
-import { UserError, errorText } from '../lib/errors.js';
+import { oneLine, UserError } from '../lib/errors.js';
 
 /** JSON files are read whole; the largest tokenizers and shard indexes take a few tens of megabytes. */
 const JSON_BYTES_MAX = 256 * 2 ** 20;
@@ -9,11 +9,6 @@ const SHOWN_CHARACTERS_MAX = 80;
 /** The system's short code for a failed file operation, such as `ENOENT`. */
 export function systemCode(error: unknown): string | undefined {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
-}
-
-/** The text of an error on one line: parsers like to quote the input, line breaks and all. */
-export function oneLine(error: unknown): string {
-  return errorText(error).replace(/\s+/g, ' ').trim();
 }
 
 /** A value from a user's file, quoted and short enough to stand in a message. */

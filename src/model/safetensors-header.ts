@@ -1,6 +1,6 @@
 import { z } from 'zod';
-import { UserError } from '../lib/errors.js';
-import { oneLine, shown } from './files.js';
+import { oneLine, UserError } from '../lib/errors.js';
+import { shown } from './files.js';
 
 /** Where one tensor lies in a safetensors file. */
 export interface TensorEntry {

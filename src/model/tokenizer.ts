@@ -1,8 +1,8 @@
 import { join } from 'node:path';
 import { Tokenizer as Library } from '@huggingface/tokenizers';
 import { z } from 'zod';
-import { UserError } from '../lib/errors.js';
-import { oneLine, readJson, readJsonIfPresent, shown } from './files.js';
+import { oneLine, UserError } from '../lib/errors.js';
+import { readJson, readJsonIfPresent, shown } from './files.js';
 import { TextStream, parseSpelling, tokenBytes, type Spelling } from './token-text.js';
 
 export const TOKENIZER_FILE = 'tokenizer.json';

@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { parse, TomlError } from 'smol-toml';
-import { UserError } from '../lib/errors.js';
-import { cannotRead, oneLine, systemCode } from '../model/files.js';
+import { oneLine, UserError } from '../lib/errors.js';
+import { cannotRead, systemCode } from '../model/files.js';
 
 export type Table = Readonly<Record<string, unknown>>;
 export type Path = readonly PropertyKey[];

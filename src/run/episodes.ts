@@ -1,7 +1,7 @@
 import type { Turn, TurnEnd } from '../engine/episode.js';
 import { errorText, toError } from '../lib/errors.js';
 import type { Tokenizer } from '../model/tokenizer.js';
-import { oneLineOf } from '../tasks/any-error.js';
+import { shortLine } from '../tasks/any-error.js';
 import type { EnvironmentOutcome, EnvironmentPool } from '../tasks/environment-pool.js';
 import { episodeOf, type EpisodeRecord, playEpisode } from '../tasks/episode.js';
 import type { RewardFailureReason, RewardResult } from '../tasks/reward-result.js';
@@ -118,7 +118,7 @@ export class EpisodePlayer {
       this.#encode(outcome.result.observation);
       return outcome;
     } catch (error) {
-      const message = oneLineOf(`rollout ${rolloutId}: ${phase}: its observation: ${errorText(error)}`);
+      const message = shortLine(`rollout ${rolloutId}: ${phase}: its observation: ${errorText(error)}`);
       return { failed: true, phase, reason: 'malformed', message };
     }
   }

@@ -143,13 +143,15 @@ export class JobConductor {
 
   /** What the job ran on a lost lane goes on elsewhere. Returns how many rollouts that are. */
   takeBack(lane: number): number {
-    return this.parts.pool.laneLost(lane);
+    const rollouts = this.parts.pool.laneLost(lane);
+    return this.#closed ? 0 : rollouts;
   }
 
-  /** The job ends: nothing is placed or pulled any more. */
+  /** The job ends: nothing is placed or pulled any more, and engines on their way get no weights. */
   close(): void {
     this.#closed = true;
     this.#reporter.close();
+    this.#weightsExist();
   }
 
   async wake({ lane, slots }: WakeOrder): Promise<number> {
@@ -157,50 +159,40 @@ export class JobConductor {
     await this.#hasWeights;
     // The one in its place has an order of its own.
     if (this.#epochOf(lane) !== epoch) throw new LaneLost(`lane ${lane} was lost before it woke`);
-    try {
+    await this.#carryOut(async () => {
+      // A job that is over needs no engine: it counts as awake until a plan puts it to sleep.
+      if (this.#closed) return;
       const version = await this.#wakeWithNewest(lane);
       if (slots < this.job.slotsMax) await this.parts.fleet.limitSlots(lane, slots);
       this.#held.set(lane, version);
       // The scheduler learns of it when this returns; rollouts are placed right after.
       setImmediate(() => this.update());
-      return version;
-    } catch (error) {
-      this.#failed(error);
-      throw error;
-    }
+    });
+    return this.#held.get(lane) ?? this.#version;
   }
 
-  async resize({ lane, slots }: ResizeOrder): Promise<void> {
-    try {
+  resize({ lane, slots }: ResizeOrder): Promise<void> {
+    return this.#carryOut(async () => {
       await this.parts.fleet.limitSlots(lane, slots);
       // With more slots there may be room for those that wait.
       this.update();
-    } catch (error) {
-      this.#failed(error);
-      throw error;
-    }
+    });
   }
 
-  async admit({ lane, admission }: AdmissionOrder): Promise<void> {
-    try {
-      await this.parts.fleet.admit(lane, admission);
-    } catch (error) {
-      this.#failed(error);
-      throw error;
-    }
+  admit({ lane, admission }: AdmissionOrder): Promise<void> {
+    return this.#carryOut(() => this.parts.fleet.admit(lane, admission));
   }
 
-  async sleep({ lane }: SleepOrder): Promise<void> {
+  sleep({ lane }: SleepOrder): Promise<void> {
     const { fleet, pool, pace } = this.parts;
     this.#held.delete(lane);
-    try {
+    return this.#carryOut(async () => {
+      // One that could not be made, or was not needed any more, is not there.
+      if (!fleet.awake.includes(lane)) return;
       const evicted = await fleet.sleep(lane);
       pace.clear(lane);
       pool.comeBack(lane, evicted);
-    } catch (error) {
-      this.#failed(error);
-      throw error;
-    }
+    });
   }
 
   /**
@@ -210,6 +202,8 @@ export class JobConductor {
   async #wakeWithNewest(lane: number): Promise<number> {
     const { fleet, trainer, weights } = this.parts;
     const remote = await fleet.createEngine(lane);
+    // A trainer may be gone as soon as its job is over.
+    if (this.#closed) return this.#version;
     if (lane === fleet.trainerLane) return trainer.giveHome(remote);
     for (;;) {
       const startedMs = nowMs();
@@ -259,6 +253,19 @@ export class JobConductor {
 
   #epochOf(lane: number): number {
     return at(this.scheduler.snapshot.lanes, lane).epoch;
+  }
+
+  /**
+   * An order fails with its lane only, which is then for the fleet to replace. Anything else ends this job and costs
+   * the others nothing: to the scheduler a lane that it takes for lost would never come back.
+   */
+  async #carryOut(order: () => Promise<void>): Promise<void> {
+    try {
+      await order();
+    } catch (error) {
+      if (error instanceof LaneLost) throw error;
+      this.#failed(error);
+    }
   }
 
   /** A lane that was lost is for the fleet to replace; anything else is a bug. */

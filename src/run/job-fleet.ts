@@ -49,6 +49,7 @@ export class JobFleet implements FleetMember {
   /** Null when the engine lives beside the trainer only: then no weight ever goes to another lane. */
   readonly store: WeightStore | null;
   readonly #awakeSince = new Map<number, number>();
+  #hasTrainer = true;
 
   constructor(
     private readonly fleet: Fleet,
@@ -92,7 +93,12 @@ export class JobFleet implements FleetMember {
   }
 
   trainsOn(lane: number): boolean {
-    return lane === this.trainerLane;
+    return this.#hasTrainer && lane === this.trainerLane;
+  }
+
+  /** Its trainer is gone for good: the loss of that lane takes nothing from the job any more. */
+  trainerLeft(): void {
+    this.#hasTrainer = false;
   }
 
   opening(lane: number, epoch: number): void {

@@ -54,6 +54,7 @@ export interface JobRunParts {
 export class JobRun {
   readonly log: JobLog;
   readonly arrivedMs = nowMs();
+  #isOver = false;
   #finishedMs: number | null = null;
   readonly #lifeline = new Lifeline();
   readonly #ledger = new TokenLedger();
@@ -63,13 +64,28 @@ export class JobRun {
   readonly #sources: JobSources;
   readonly #work: GrpoJob;
 
-  constructor(private readonly parts: JobRunParts) {
+  /** @throws Error when there is no room for what it needs; nothing of it is left then. */
+  static async open(parts: JobRunParts): Promise<JobRun> {
+    const rewards = openEnvironmentPool(parts.prepared);
+    try {
+      return new JobRun(parts, rewards);
+    } catch (error) {
+      parts.fleet.leave(parts.job.id);
+      await rewards.close();
+      throw error;
+    }
+  }
+
+  private constructor(
+    private readonly parts: JobRunParts,
+    rewards: EnvironmentPool,
+  ) {
     const { job, prepared, fleet, records, folder, logger, progress, lifeline } = parts;
     const { config, tokenizer } = prepared;
     const onStep = progress.step.bind(progress);
     const told = { job: job.id, config, tokenizer, folder, logger, onStep };
     this.log = new JobLog({ ...told, ledger: this.#ledger, records });
-    this.#rewards = openEnvironmentPool(prepared);
+    this.#rewards = rewards;
     this.#fleet = new JobFleet(fleet, fleetOptions(job, prepared), records.all);
     this.#sources = this.#wire();
     this.#work = new GrpoJob({
@@ -106,6 +122,11 @@ export class JobRun {
     return this.#latency.quantiles;
   }
 
+  /** It wants nothing more of its lanes. */
+  get isOver(): boolean {
+    return this.#isOver;
+  }
+
   /** Null while it goes on. */
   get finishedMs(): number | null {
     return this.#finishedMs;
@@ -117,16 +138,19 @@ export class JobRun {
    * @param onTrained called when it wants nothing more of its lanes but its weights
    */
   async train(weights: Buckets, onTrained: () => void): Promise<Error | null> {
-    const { conductor, logger } = this.parts;
+    const { conductor, logger, progress } = this.parts;
+    conductor.add(this.#sources.conductor);
     let failure = await outcome(this.#work.run(weights));
     // What the end of the job makes fail is not why it ended.
     failure = this.#lifeline.reason ?? failure;
     this.#lifeline.end(failure ?? new Error('the job is over'));
+    this.#isOver = true;
     onTrained();
     this.#sources.conductor.close();
     if (this.stepsDone > 0) {
       const unsaved = await outcome(this.#saveModel());
       if (unsaved !== null) logger.error(`no checkpoint: ${unsaved.message}`);
+      if (unsaved !== null && failure !== null) progress.note(`no checkpoint: ${unsaved.message}`);
       failure ??= unsaved;
     }
     this.#finishedMs = nowMs();
@@ -140,6 +164,7 @@ export class JobRun {
     const { trainer, critic } = this.#sources;
     await outcome(trainer.remove());
     if (critic !== null) await outcome(critic.remove());
+    this.#fleet.trainerLeft();
   }
 
   /** The run is over: what is awake has been so until now, and what no step has told of is written as it is. */
@@ -194,7 +219,6 @@ export class JobRun {
         await critic?.furnish(lane);
       },
     };
-    everybody.add(conductor);
     return { fleet, pool, conductor, trainer, critic, weights, cycles: () => everybody.cycles };
   }
 

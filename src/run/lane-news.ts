@@ -23,7 +23,9 @@ export class LaneNews {
     const { conductor, jobs, logger } = this.parts;
     const [reason = ''] = error.message.split('\n');
     const here = jobs();
-    const training = here.filter(({ trainerLane, stepUnderWay }) => trainerLane === lane && stepUnderWay > 0);
+    const training = here.filter(
+      ({ trainerLane, stepUnderWay, isOver }) => !isOver && trainerLane === lane && stepUnderWay > 0,
+    );
     const rollouts = conductor.laneLost(lane, reason);
     const consequences = [
       ...training.map(({ id, stepUnderWay: step }) =>

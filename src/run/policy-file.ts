@@ -2,9 +2,10 @@ import { readFile } from 'node:fs/promises';
 import { basename, extname, isAbsolute, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { z } from 'zod';
-import { errorText, UserError } from '../lib/errors.js';
-import { cannotRead, oneLine, systemCode } from '../model/files.js';
+import { errorText, oneLine, UserError } from '../lib/errors.js';
+import { cannotRead, systemCode } from '../model/files.js';
 import type { Policy, PolicyDefinition } from '../scheduler/plan.js';
+import { readOptions } from '../scheduler/policy-options.js';
 import { guarded } from './policy-guard.js';
 import { javascriptOf } from './policy-transpile.js';
 
@@ -19,6 +20,7 @@ export function isPolicyPath(name: string): boolean {
  * Loads a policy of the user's own: a module whose default export is a `PolicyDefinition` or a bare `Policy`. In a
  * `.ts` file the types are left out and not checked; imports of 'offbeat' and 'zod' are this package's own.
  *
+ * `create` takes the options as the user wrote them, and throws a UserError for the first that the policy does not take.
  * The policies it creates are guarded: one that throws, answers with no plan or reaches into the snapshot breaks
  * invariant 0, and the run goes on.
  *
@@ -31,27 +33,21 @@ export async function loadPolicy(path: string): Promise<PolicyDefinition> {
     throw new UserError(`policy ${path}: must be a file that ends in ${EXTENSIONS.join(', ')}`);
   }
   const exported = await importDefault(path, file);
-  if (isPolicy(exported)) return bareDefinition(basename(file, extname(file)), path, exported);
+  if (isPolicy(exported)) return withChecks(bareDefinition(basename(file, extname(file)), path, exported));
   const fault = faultOf(exported);
   if (fault !== null) throw new UserError(`policy ${path}: ${fault}`);
   if (!isDefinition(exported)) throw new Error('assertion failed: a definition without fault');
-  return { ...exported, create: (options) => guarded(created(path, exported, options)) };
+  return withChecks({ ...exported, create: (options) => guarded(created(path, exported, options)) });
 }
 
-/**
- * A policy with its options.
- *
- * @param options `scheduler.options` as the user wrote them
- * @throws UserError for the first option that the policy does not take.
- */
-export function createPolicy({ name, options: schema, create }: PolicyDefinition, options: unknown): Policy {
-  const parsed = schema.safeParse(options);
-  if (parsed.success) return create(parsed.data);
-  const { path = [], message = 'not understood' } = parsed.error.issues[0] ?? {};
-  const key = ['scheduler', 'options', ...path].map(String).join('.');
-  throw new UserError(
-    `${key}: policy ${name} does not take it (${oneLine(message)}): mend it or leave it out`,
-  );
+/** `create` reads the options as the user wrote them, once. What a schema of the user's own says may be anything. */
+function withChecks(definition: PolicyDefinition): PolicyDefinition {
+  const { name, create } = definition;
+  const refusal = ({ path, message }: z.core.$ZodIssue): string => {
+    const key = ['scheduler', 'options', ...path].map(String).join('.');
+    return `${key}: policy ${name} does not take it (${oneLine(message)}): mend it or leave it out`;
+  };
+  return { ...definition, create: (options) => create(readOptions(definition, options, refusal)) };
 }
 
 async function importDefault(path: string, file: string): Promise<unknown> {

@@ -1,8 +1,7 @@
 import { createRequire } from 'node:module';
 import { dirname, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { UserError } from '../lib/errors.js';
-import { oneLine } from '../model/files.js';
+import { oneLine, UserError } from '../lib/errors.js';
 
 /** Wherever a policy lies, it gets this package's public API, and the zod that checks its options. */
 const OURS: ReadonlySet<string> = new Set(['offbeat', 'zod']);

@@ -1,7 +1,7 @@
 import type { Logger } from 'pino';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { nowMs } from '../lib/clock.js';
-import { UserError } from '../lib/errors.js';
+import { toError, UserError } from '../lib/errors.js';
 import type { Buckets } from '../model/layout.js';
 import type { Progress } from '../telemetry/progress.js';
 import { reportHtml } from '../telemetry/report.js';
@@ -22,6 +22,9 @@ import { LaneNews } from './lane-news.js';
 import { Interrupted, type Lifeline } from './lifeline.js';
 import type { Prepared } from './prepare.js';
 import type { Scenario, ScenarioJob } from './scenario.js';
+
+/** A timer of Node that is to wait longer does not wait at all. */
+const WAIT_MS_MAX = 2 ** 31 - 1;
 
 /** One job of a run that is over. */
 export interface JobOutcome {
@@ -111,7 +114,7 @@ export class Run {
     await fleet.flush((lane, error) => logger.warn(`lane ${lane} told no more: ${error.message}`));
     const outcome = await this.#write();
     const failure = this.#failure();
-    if (failure !== null && !(this.#ended instanceof Interrupted)) throw failure;
+    if (failure !== null) throw failure;
     await progress.close();
     return outcome;
   }
@@ -134,16 +137,16 @@ export class Run {
     const own = this.#isShared
       ? { logger: logger.child({ job: job.id }), progress: named(progress, job.id) }
       : { logger, progress };
-    const run = new JobRun({
-      job,
-      prepared,
-      fleet,
-      conductor,
-      records,
-      folder: folder.job(job.id),
-      lifeline,
-      ...own,
-    });
+    const shared = { fleet, conductor, records, lifeline, ...own };
+    let run: JobRun;
+    try {
+      run = await JobRun.open({ job, prepared, folder: folder.job(job.id), ...shared });
+    } catch (error) {
+      this.#failures.push({ job: job.id, error: toError(error) });
+      own.progress.note(`could not begin: ${toError(error).message}`);
+      this.#trained();
+      return;
+    }
     this.#jobs.push(run);
     const failure = await run.train(weights, () => this.#trained());
     if (failure !== null) {
@@ -163,12 +166,14 @@ export class Run {
     lifeline.end(new Error('the run is over'));
   }
 
+  /** Why the run failed; null when it came to its end, or somebody ended it. */
   #failure(): Error | null {
-    const [first] = this.#failures;
-    if (first === undefined) return null;
+    if (this.#ended instanceof Interrupted) return null;
+    const first = this.#failures.find(({ error }) => error !== this.#ended);
+    // What ended the run is no one job's, and maybe there was no job at that time.
+    if (first === undefined) return this.#ended;
     const { job, error } = first;
-    // What ended the run is no one job's.
-    if (!this.#isShared || error === this.#ended) return error;
+    if (!this.#isShared) return error;
     const text = `job ${job}: ${error.message}`;
     return error instanceof UserError ? new UserError(text) : new Error(text, { cause: error });
   }
@@ -222,10 +227,13 @@ export class Run {
 }
 
 /** Resolves when the job is to arrive, counted from now. @throws when the run ends before. */
-function arrival({ arrivesS }: ScenarioJob, lifeline: Lifeline): Promise<void> {
+async function arrival({ arrivesS }: ScenarioJob, lifeline: Lifeline): Promise<void> {
   const waiting = new AbortController();
   lifeline.onEnd(() => waiting.abort());
-  return sleep(arrivesS * 1000, undefined, { signal: waiting.signal });
+  const { signal } = waiting;
+  const atMs = nowMs() + arrivesS * 1000;
+  for (let leftMs = arrivesS * 1000; leftMs > 0; leftMs = atMs - nowMs())
+    await sleep(Math.min(WAIT_MS_MAX, leftMs), undefined, { signal });
 }
 
 /** The progress of a run, from one job's mouth: its phases are no phases of the run. */

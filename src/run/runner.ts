@@ -87,6 +87,8 @@ export async function runScenario(scenario: Scenario, options: RunOptions): Prom
       const shared = { scenario, policy, configText, fleet, records, inbox, folder, progress, lifeline };
       return await logged(folder, (logger) => new Run({ ...shared, logger }).go(jobs));
     } finally {
+      // Whatever still waits, or plans, does so for nobody.
+      lifeline.end(new Error('the run is over'));
       await fleet.close();
     }
   } catch (error) {

@@ -1,4 +1,4 @@
-import { errorText } from '../lib/errors.js';
+import { errorText, oneLine } from '../lib/errors.js';
 
 /** Anything can be thrown: what cannot be turned into text, or an error whose message is none. */
 export function textOf(error: unknown): string {
@@ -9,9 +9,9 @@ export function textOf(error: unknown): string {
   }
 }
 
-const CHARS_MAX = 300;
+const CHARACTERS_MAX = 300;
 
 /** A message of somebody else's code as one line of bounded length. */
-export function oneLineOf(message: string): string {
-  return message.replace(/\s+/g, ' ').slice(0, CHARS_MAX);
+export function shortLine(message: string): string {
+  return oneLine(message, CHARACTERS_MAX);
 }

@@ -1,7 +1,7 @@
 import { setMaxListeners } from 'node:events';
 import { assert } from '../lib/assert.js';
 import { nowMs } from '../lib/clock.js';
-import { oneLineOf } from './any-error.js';
+import { shortLine } from './any-error.js';
 import type { Call, CallAnswer } from './calls.js';
 import { RewardPool, type RewardPoolOptions, type RewardPoolStats } from './reward-pool.js';
 import { Semaphore } from './semaphore.js';
@@ -120,7 +120,7 @@ export class EnvironmentPool extends RewardPool {
     pick: (answer: Opened) => R | undefined,
   ): Promise<EnvironmentOutcome<R>> {
     const fail = (reason: EnvironmentFailureReason, message: string): EnvironmentFailure => {
-      const line = oneLineOf(`rollout ${rolloutId}: ${call.kind}: ${message}`);
+      const line = shortLine(`rollout ${rolloutId}: ${call.kind}: ${message}`);
       return { failed: true, phase: call.kind, reason, message: line };
     };
     // One signal may stand for a whole run, so that as many calls as are under way listen to it.

@@ -1,4 +1,4 @@
-import { oneLineOf } from './any-error.js';
+import { shortLine } from './any-error.js';
 
 /**
  * Why a rollout has no reward: its reward function threw, ran past its limit, returned something other than a
@@ -24,5 +24,5 @@ export interface RewardScores {
 export type RewardResult = RewardScores | RewardFailure;
 
 export function rewardFailure(reason: RewardFailureReason, message: string): RewardFailure {
-  return { failed: true, reason, message: oneLineOf(message) };
+  return { failed: true, reason, message: shortLine(message) };
 }

@@ -26,8 +26,10 @@ export function cautiousPercentText(share: number): string {
   return percentText(Math.floor(1000 * share + 1e-9) / 1000);
 }
 
+/** Seconds from one on. What is not quite nothing is less than a microsecond, and not a power of ten. */
 export function msText(ms: number | null): string {
   if (ms === null || !Number.isFinite(ms)) return MISSING;
+  if (ms > 0 && ms < 0.001) return '<0.001 ms';
   return ms >= 999.5 ? `${numberText(ms / 1000)} s` : `${numberText(ms)} ms`;
 }
 

@@ -1,8 +1,7 @@
 import type { CopyOp } from '../gpu/ops.js';
 import { at } from '../lib/assert.js';
-import { headRows, type MicroBatch, type ValueSequence, type WeightedSequence } from './batch.js';
-import { CLIP_BYTES } from './optimizer.js';
-import { copyOp } from './results.js';
+import type { MicroBatch, ValueSequence, WeightedSequence } from './batch.js';
+import { HeadRowLayout } from './head-row-layout.js';
 import { VALUE_METRICS_WORDS } from './value-loss-head.js';
 
 /** What one step of a critic was. Means are over the positions with a weight, each counted once, whatever its weight. */
@@ -26,51 +25,39 @@ export interface CriticResult {
 const VALUE_BYTES = 4;
 const METRICS_BYTES = VALUE_METRICS_WORDS * 4;
 
-/**
- * Where a critic's numbers lie in one staging buffer: the values of all head rows, their loss metrics, then the clip
- * result. An evaluation needs only the first part.
- */
-export class CriticResultLayout {
-  readonly headRows: number;
-
-  constructor(private readonly microBatches: readonly MicroBatch[]) {
-    this.headRows = microBatches.reduce((sum, { headRows: rows }) => sum + rows, 0);
+/** A critic's numbers in one staging buffer: the values of all head rows, then their loss metrics. */
+export class CriticResultLayout extends HeadRowLayout {
+  constructor(microBatches: readonly MicroBatch[]) {
+    super(microBatches, [VALUE_BYTES, METRICS_BYTES]);
   }
 
   get valueBytes(): number {
-    return this.headRows * VALUE_BYTES;
-  }
-
-  get stepBytes(): number {
-    return this.#clipOffset + CLIP_BYTES;
+    return this.offsetOf(1);
   }
 
   /** Copies a micro-batch's values out; `firstRow` counts the head rows of those before it. */
   copyValues(staging: GPUBuffer, firstRow: number, rows: number, values: GPUBuffer): CopyOp {
-    return copyOp(values, staging, firstRow * VALUE_BYTES, rows * VALUE_BYTES);
+    return this.copyRowsTo(0, staging, firstRow, rows, values);
   }
 
   copyMetrics(staging: GPUBuffer, firstRow: number, rows: number, metrics: GPUBuffer): CopyOp {
-    return copyOp(metrics, staging, this.valueBytes + firstRow * METRICS_BYTES, rows * METRICS_BYTES);
+    return this.copyRowsTo(1, staging, firstRow, rows, metrics);
   }
 
   /** Values of each sequence of the batch, aligned as its weights. */
   readValues(batch: readonly WeightedSequence[], bytes: ArrayBuffer): Float32Array<ArrayBuffer>[] {
     const found = new Float32Array(bytes, 0, this.headRows);
-    const values = batch.map(({ tokens }) => new Float32Array(tokens.length));
-    let row = 0;
-    for (const { sequence, position } of this.#rows()) at(values, sequence)[position] = at(found, row++);
-    return values;
+    return this.spread(batch, (row) => at(found, row));
   }
 
   readStep(batch: readonly ValueSequence[], bytes: ArrayBuffer): CriticResult {
     const values = this.readValues(batch, bytes);
     const metrics = new Float32Array(bytes, this.valueBytes, this.headRows * VALUE_METRICS_WORDS);
-    const gradNorm = at(new Float32Array(bytes, this.#clipOffset, 1), 0);
+    const gradNorm = at(new Float32Array(bytes, this.clipOffset, 1), 0);
     const wanted: number[] = [];
     const missed: number[] = [];
     let [loss, clipped] = [0, 0];
-    for (const { sequence, position } of this.#rows()) {
+    for (const { sequence, position } of this.rows()) {
       const row = wanted.length;
       const expected = at(at(batch, sequence).returns, position);
       wanted.push(expected);
@@ -88,15 +75,6 @@ export class CriticResultLayout {
       skipped: !Number.isFinite(gradNorm),
       values,
     };
-  }
-
-  get #clipOffset(): number {
-    return this.valueBytes + this.headRows * METRICS_BYTES;
-  }
-
-  /** All head rows, in the order in which they were copied out. */
-  *#rows(): ReturnType<typeof headRows> {
-    for (const microBatch of this.microBatches) yield* headRows(microBatch);
   }
 }
 

@@ -1,9 +1,9 @@
 import type { CopyOp } from '../gpu/ops.js';
 import { readSampled, SAMPLED_WORDS, STATS_WORDS } from '../kernels/output-head.js';
 import { at } from '../lib/assert.js';
-import { headRows, type MicroBatch, type ScoreSequence, type TrainSequence } from './batch.js';
+import type { MicroBatch, ScoreSequence, TrainSequence } from './batch.js';
+import { HeadRowLayout } from './head-row-layout.js';
 import { LOSS_METRICS_WORDS, type Objective } from './loss-head.js';
-import { CLIP_BYTES } from './optimizer.js';
 
 /** What one optimizer step was. Means are over the trained tokens, each counted once, whatever its weight. */
 export interface TrainResult {
@@ -41,28 +41,19 @@ export interface HeadRowBuffers {
   readonly metrics: GPUBuffer;
 }
 
-/**
- * Where a job's numbers lie in one staging buffer: sampled tokens, statistics and loss metrics of all head rows, one
- * after the other, then the clip result. A score needs only the first part.
- */
-export class ResultLayout {
-  readonly headRows: number;
-
-  constructor(readonly microBatches: readonly MicroBatch[]) {
-    this.headRows = microBatches.reduce((sum, { headRows: rows }) => sum + rows, 0);
+/** A trainer's numbers in one staging buffer: sampled tokens of all head rows, then statistics, then loss metrics. */
+export class ResultLayout extends HeadRowLayout {
+  constructor(microBatches: readonly MicroBatch[]) {
+    super(microBatches, [SAMPLED_BYTES, STATS_BYTES, METRICS_BYTES]);
   }
 
   get scoreBytes(): number {
-    return this.headRows * SAMPLED_BYTES;
-  }
-
-  get stepBytes(): number {
-    return this.#clipOffset + CLIP_BYTES;
+    return this.offsetOf(1);
   }
 
   /** Copies a micro-batch's log-probabilities out; `firstRow` counts the head rows of those before it. */
   copyScores(staging: GPUBuffer, firstRow: number, rows: number, sampled: GPUBuffer): CopyOp {
-    return copyOp(sampled, staging, firstRow * SAMPLED_BYTES, rows * SAMPLED_BYTES);
+    return this.copyRowsTo(0, staging, firstRow, rows, sampled);
   }
 
   *copyRows(
@@ -72,32 +63,26 @@ export class ResultLayout {
     from: HeadRowBuffers,
   ): Generator<CopyOp, void, void> {
     yield this.copyScores(staging, firstRow, rows, from.sampled);
-    yield copyOp(from.stats, staging, this.#statsOffset + firstRow * STATS_BYTES, rows * STATS_BYTES);
-    yield copyOp(from.metrics, staging, this.#metricsOffset + firstRow * METRICS_BYTES, rows * METRICS_BYTES);
+    yield this.copyRowsTo(1, staging, firstRow, rows, from.stats);
+    yield this.copyRowsTo(2, staging, firstRow, rows, from.metrics);
   }
 
   /** Log-probabilities of each sequence of the batch, aligned as its weights. */
   readLogprobs(batch: readonly ScoreSequence[], bytes: ArrayBuffer): Float32Array<ArrayBuffer>[] {
     const words = new Uint32Array(bytes, 0, this.headRows * SAMPLED_WORDS);
     const floats = new Float32Array(bytes, 0, this.headRows * SAMPLED_WORDS);
-    const logprobs = batch.map(({ tokens }) => new Float32Array(tokens.length));
-    let row = 0;
-    for (const { sequence, position } of this.#rows()) {
-      at(logprobs, sequence)[position] = readSampled(words, floats, row).logprob;
-      row++;
-    }
-    return logprobs;
+    return this.spread(batch, (row) => readSampled(words, floats, row).logprob);
   }
 
   readStep(batch: readonly TrainSequence[], objective: Objective, bytes: ArrayBuffer): TrainResult {
     const logprobs = this.readLogprobs(batch, bytes);
-    const stats = new Float32Array(bytes, this.#statsOffset, this.headRows * STATS_WORDS);
-    const metrics = new Float32Array(bytes, this.#metricsOffset, this.headRows * LOSS_METRICS_WORDS);
-    const gradNorm = at(new Float32Array(bytes, this.#clipOffset, 1), 0);
+    const stats = new Float32Array(bytes, this.offsetOf(1), this.headRows * STATS_WORDS);
+    const metrics = new Float32Array(bytes, this.offsetOf(2), this.headRows * LOSS_METRICS_WORDS);
+    const gradNorm = at(new Float32Array(bytes, this.clipOffset, 1), 0);
     const sums = { loss: 0, ratio: 0, clipped: 0, kl: 0, entropy: 0, mismatch: 0 };
     let maxRatio = 0;
     let row = 0;
-    for (const { sequence, position } of this.#rows()) {
+    for (const { sequence, position } of this.rows()) {
       const ratio = at(metrics, row * LOSS_METRICS_WORDS + 1);
       sums.loss += at(metrics, row * LOSS_METRICS_WORDS);
       sums.ratio += ratio;
@@ -126,26 +111,4 @@ export class ResultLayout {
       logprobs,
     };
   }
-
-  get #statsOffset(): number {
-    return this.headRows * SAMPLED_BYTES;
-  }
-
-  get #metricsOffset(): number {
-    return this.#statsOffset + this.headRows * STATS_BYTES;
-  }
-
-  get #clipOffset(): number {
-    return this.#metricsOffset + this.headRows * METRICS_BYTES;
-  }
-
-  /** All head rows, in the order in which they were copied out. */
-  *#rows(): ReturnType<typeof headRows> {
-    for (const microBatch of this.microBatches) yield* headRows(microBatch);
-  }
-}
-
-/** From the start of one buffer into another. */
-export function copyOp(source: GPUBuffer, target: GPUBuffer, targetOffset: number, bytes: number): CopyOp {
-  return { kind: 'copy', source, sourceOffset: 0, target, targetOffset, bytes };
 }

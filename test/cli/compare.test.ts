@@ -83,7 +83,10 @@ describe('offbeat compare', () => {
     [{ ...two, repeats: 'some' }, /^--repeats is some, must be/],
     [{ ...two, live: true }, /^--live and --simulated contradict each other/],
     [{ ...two, set: ['lanes.count=0'] }, /lanes\.count=0: must be a whole number/],
-    [{ ...two, set: ['job.slow-tool.sim.filtered_share=2'] }, /filtered_share=2: must be a number from 0 to 1/],
+    [
+      { ...two, set: ['job.slow-tool.sim.filtered_share=2'] },
+      /filtered_share=2: must be a number from 0 to 1/,
+    ],
     [{ ...two, json: 'no/such/x.json' }, /^--json no\/such\/x\.json: cannot be written/],
   ];
   test.each(refused)('%j is refused in one line, and nothing is written', async (flags, message) => {

@@ -174,6 +174,29 @@ describe('CostModel', () => {
     }
   });
 
+  it('cuts for the slowest resident that is there, not for one that has gone', () => {
+    const timed = (): CostModel => {
+      const cost = new CostModel(SLICE_US);
+      for (let i = 0; i < 2; i++) cost.observe(dispatch('k', 1000), 10 * SLICE_US);
+      return cost;
+    };
+    const cost = timed();
+    for (let i = 0; i < 40; i++) cost.observeSlice(100, 400, 'engine of slow');
+    cost.observeSlice(100, 100, 'engine of quick');
+    const both = cost.pieces('k', 1000);
+    const slowUs = cost.predictUs(dispatch('k', 1000), 'engine of slow');
+    cost.left('engine of slow');
+    const quick = cost.pieces('k', 1000);
+    expect(quick).toBeLessThan(both / 2);
+    // It comes back as slow as it was.
+    cost.joined('engine of slow');
+    expect(cost.pieces('k', 1000)).toBe(both);
+    expect(cost.predictUs(dispatch('k', 1000), 'engine of slow')).toBe(slowUs);
+    cost.left('engine of slow');
+    cost.left('engine of quick');
+    expect(cost.pieces('k', 1000)).toBe(timed().pieces('k', 1000));
+  });
+
   it('stops cutting where pieces get no shorter', () => {
     const cost = new CostModel(20);
     for (let i = 0; i < 3; i++) cost.observe(dispatch('k', 1000), 400);

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { UserError } from '#src/lib/errors.js';
 import { Random } from '#src/lib/prng.js';
-import { createPolicy, isPolicyPath, loadPolicy } from '#src/run/policy-file.js';
+import { isPolicyPath, loadPolicy } from '#src/run/policy-file.js';
 import { violationText } from '#src/run/policy-violation.js';
 import { reduce } from '#src/scheduler/events.js';
 import type { Policy } from '#src/scheduler/plan.js';
@@ -43,7 +43,7 @@ function write(name: string, text: string): string {
 async function complaint(name: string, text: string): Promise<string> {
   const file = write(name, text);
   try {
-    createPolicy(await loadPolicy(file), {});
+    (await loadPolicy(file)).create({});
   } catch (error) {
     if (!(error instanceof UserError)) throw error;
     expect(error.message).not.toContain('\n');
@@ -53,7 +53,7 @@ async function complaint(name: string, text: string): Promise<string> {
 }
 
 async function load(file: string, options: unknown = {}): Promise<Policy> {
-  return createPolicy(await loadPolicy(file), options);
+  return (await loadPolicy(file)).create(options);
 }
 
 const EMPTY = '{ wake: [], sleep: [], resize: [], grant: [], reservations: [] }';
@@ -143,8 +143,8 @@ describe('loadPolicy', () => {
     const file = write(`bare${extension}`, `export default (snapshot${types}) => (${WAKES('3')});`);
     const definition = await loadPolicy(file);
     expect(definition).toMatchObject({ name: 'bare', after: null, isWorkConserving: false });
-    expect(lines(createPolicy(definition, {})(snapshot))).toEqual(['wake a on 0 with 3 at v0']);
-    expect(() => createPolicy(definition, { slots: 3 })).toThrow(
+    expect(lines(definition.create({})(snapshot))).toEqual(['wake a on 0 with 3 at v0']);
+    expect(() => definition.create({ slots: 3 })).toThrow(
       /^scheduler\.options: policy bare does not take it \(.*slots.*\)/,
     );
   });
@@ -180,10 +180,10 @@ export default definition;
       isWorkConserving: true,
       turnsMax: 3,
     });
-    expect(lines(createPolicy(definition, {})(snapshot))).toEqual(['wake a on 0 with 2 at v0']);
-    const { wake } = createPolicy(definition, { slots: 4 })(snapshot);
+    expect(lines(definition.create({})(snapshot))).toEqual(['wake a on 0 with 2 at v0']);
+    const { wake } = definition.create({ slots: 4 })(snapshot);
     expect(wake).toEqual([{ job: 'a', lane: 0, slots: 4, version: 0, reason: 'from beside' }]);
-    expect(() => createPolicy(definition, { slots: 0 })).toThrow(
+    expect(() => definition.create({ slots: 0 })).toThrow(
       /^scheduler\.options\.slots: policy mine does not take it \(.+\): mend it or leave it out$/,
     );
   });

@@ -25,8 +25,10 @@ test('numbers have three digits, or all of a whole thousand', () => {
 });
 
 test('units follow the size', () => {
-  expect([0, 0.904, 12.34, 999.6, 61_000].map(msText)).toEqual([
+  expect([0, 0.00092, 0.001, 0.904, 12.34, 999.6, 61_000].map(msText)).toEqual([
     '0 ms',
+    '<0.001 ms',
+    '0.001 ms',
     '0.904 ms',
     '12.3 ms',
     '1 s',

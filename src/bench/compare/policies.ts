@@ -1,6 +1,6 @@
 import { assert } from '../../lib/assert.js';
 import { UserError } from '../../lib/errors.js';
-import { createPolicy, isPolicyPath, loadPolicy } from '../../run/policy-file.js';
+import { isPolicyPath, loadPolicy } from '../../run/policy-file.js';
 import type { Scenario } from '../../run/scenario.js';
 import type { Policy } from '../../scheduler/plan.js';
 import { POLICIES, policyNamed } from '../../scheduler/policies/index.js';
@@ -34,7 +34,7 @@ async function makerOf(name: string, { scheduler }: Scenario): Promise<() => Pol
   if (POLICIES.has(name)) return () => policyNamed(name, options);
   if (isPolicyPath(name)) {
     const definition = await loadPolicy(name);
-    return () => createPolicy(definition, options);
+    return () => definition.create(options);
   }
   const known = [...POLICIES.keys()].join(', ');
   throw new UserError(

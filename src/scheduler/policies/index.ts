@@ -2,6 +2,7 @@ import type { z } from 'zod';
 import { UserError } from '../../lib/errors.js';
 import { shown } from '../../model/files.js';
 import type { Policy, PolicyDefinition } from '../plan.js';
+import { readOptions } from '../policy-options.js';
 import { alternate } from './alternate.js';
 import { dominantShare } from './dominant-share.js';
 import { coexecRoundRobin } from './coexec-round-robin.js';
@@ -37,10 +38,12 @@ export const POLICIES: ReadonlyMap<string, PolicyDefinition> = new Map([
   entry(segmentCap),
 ]);
 
-/** Every definition's options in one type: `create` reads them by its own schema. */
+/** Every definition's options in one type: `create` reads them as the user wrote them. */
 function entry<Options>(definition: PolicyDefinition<Options>): [string, PolicyDefinition] {
-  const create = (options: unknown): Policy => definition.create(definition.options.parse(options));
-  return [definition.name, { ...definition, create }];
+  const { name } = definition;
+  const create = (options: unknown): Policy =>
+    definition.create(readOptions(definition, options, (issue) => refusalOf(name, options, issue)));
+  return [name, { ...definition, create }];
 }
 
 /**
@@ -53,27 +56,18 @@ export function policyNamed(name: string, options: Readonly<Record<string, unkno
   if (definition === undefined) {
     throw new UserError(`scheduler.policy is "${name}": use one of ${[...POLICIES.keys()].join(', ')}`);
   }
-  const { success, error } = definition.options.safeParse(options);
-  const [issue] = success ? [] : error.issues;
-  if (issue !== undefined) throw optionError(name, options, issue);
   return definition.create(options);
 }
 
-function optionError(
-  policy: string,
-  options: Readonly<Record<string, unknown>>,
-  issue: z.core.$ZodIssue,
-): UserError {
+function refusalOf(policy: string, options: unknown, issue: z.core.$ZodIssue): string {
   if (issue.code === 'unrecognized_keys') {
     const [key = ''] = issue.keys;
-    const value = shown(options[key]);
-    return new UserError(
-      `scheduler.options.${key} is ${value}: policy "${policy}" has no such option, remove it`,
-    );
+    const value = shown(memberOf(options, key));
+    return `scheduler.options.${key} is ${value}: policy "${policy}" has no such option, remove it`;
   }
   const value = shown(issue.path.reduce<unknown>(memberOf, options));
   const key = ['scheduler.options', ...issue.path.map(String)].join('.');
-  return new UserError(`${key} is ${value}, must be ${issue.message}`);
+  return `${key} is ${value}, must be ${issue.message}`;
 }
 
 function memberOf(value: unknown, key: PropertyKey): unknown {
