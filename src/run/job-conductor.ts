@@ -3,6 +3,7 @@ import { at } from '../lib/assert.js';
 import { nowMs } from '../lib/clock.js';
 import { toError } from '../lib/errors.js';
 import type { AdmissionOrder, ResizeOrder, SleepOrder, WakeOrder } from '../scheduler/plan.js';
+import type { RoundRule } from '../scheduler/rounds.js';
 import type { Scheduler } from '../scheduler/scheduler.js';
 import type { ExclusiveStage } from '../scheduler/stages.js';
 import type { EngineState, JobSpec } from '../scheduler/state.js';
@@ -34,6 +35,10 @@ export interface JobConductorParts {
  * its stages. It knows of no other job.
  */
 export class JobConductor {
+  /** How the job's next rounds begin, as the last plan to say so does; null: plain ones. */
+  rounds: RoundRule | null = null;
+  /** Prompts that wait for a long round: told with the next update. */
+  deferredPrompts = 0;
   /** Newest version an engine may be given. */
   #version = 0;
   #closed = false;
@@ -75,9 +80,10 @@ export class JobConductor {
     if (this.#closed) return;
     const { pool, pace } = this.parts;
     const { id } = this.job;
+    const { deferredPrompts } = this;
     const open = this.#awake().filter(({ lane }) => (this.#pulls.get(lane) ?? 0) === 0);
     pool.place(new Map(open.map(({ lane, slots }) => [lane, slots])));
-    this.scheduler.dispatch({ kind: 'demandChanged', job: id, demand: pool.demand });
+    this.scheduler.dispatch({ kind: 'demandChanged', job: id, demand: { ...pool.demand, deferredPrompts } });
     for (const { lane, status, running: told, version: toldVersion } of this.#engines()) {
       const running = pool.runningOn(lane);
       const version = this.#held.get(lane) ?? toldVersion;
