@@ -117,7 +117,9 @@ export class Tenant {
         this.parts.executor.wake();
         return null;
       case 'abort':
-        for (const id of request.ids) this.#needEngine().engine.abort(id);
+        for (const id of request.ids) this.#engine?.engine.abort(id);
+        // Others may wait for their slots and blocks.
+        this.parts.executor.wake();
         return null;
       default:
         return request satisfies never;

@@ -104,6 +104,9 @@ export class Conductor {
       resize: (order) => this.#of(order.job).resize(order),
       segment: (order) => this.#segment(order),
       admit: (order) => this.#of(order.job).admit(order),
+      rounds: ({ job, rounds }) => {
+        this.#of(job).rounds = rounds;
+      },
       reviewAt: (timeMs) => this.#reviewAt(timeMs),
       record: (record) => {
         this.#cycles = record.cycle;

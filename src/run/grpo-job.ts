@@ -2,6 +2,7 @@ import { assert } from '../lib/assert.js';
 import { nowMs } from '../lib/clock.js';
 import { UserError } from '../lib/errors.js';
 import type { Buckets } from '../model/layout.js';
+import type { RoundKind } from '../scheduler/rounds.js';
 import type { TrainResult } from '../train/results.js';
 import { learningRateAt } from '../train/schedule.js';
 import { ActorStages } from './actor-stages.js';
@@ -16,11 +17,14 @@ import { PpoUpdate } from './ppo-update.js';
 import type { Prepared } from './prepare.js';
 import type { Prompt } from './prompt-source.js';
 import type { Group, RolloutKind, RolloutPool } from './rollouts.js';
+import { Rounds, type StepRound } from './rounds.js';
 import { makeTrainBatch, type TrainBatch } from './train-batch.js';
 
 export interface StepReport {
   readonly step: number;
+  /** What it had to train on. */
   readonly groups: readonly Group[];
+  readonly round: RoundReport;
   readonly batch: TrainBatch;
   /** Null when no rollout of the step had anything to teach the policy: the weights stayed as they were. */
   readonly result: TrainResult | null;
@@ -31,6 +35,15 @@ export interface StepReport {
   readonly learningRate: number;
   readonly heldoutReward: number | null;
   readonly seconds: StepSeconds;
+}
+
+/** How the step's rollouts were started. */
+export interface RoundReport {
+  readonly kind: RoundKind;
+  /** Those that were aborted included. */
+  readonly started: readonly Group[];
+  /** Prompts that wait for a long round. */
+  readonly deferredPrompts: number;
 }
 
 interface StepSeconds {
@@ -67,11 +80,11 @@ const NOTHING_TO_TEACH: UpdateReport = { result: null, critic: null };
  * counted, so that weights, steps and tokens agree.
  */
 export class GrpoJob {
-  readonly #kind: RolloutKind;
   readonly #evaluationKind: RolloutKind;
   readonly #train: Iterator<Prompt>;
   /** By step, from the first rollout started until the step has been told of. */
-  readonly #groups = new Map<number, Group[]>();
+  readonly #open = new Map<number, StepRound>();
+  readonly #rounds: Rounds;
   readonly #reserved = new Set<number>();
   readonly #algorithm: Algorithm;
   #stepsDone = 0;
@@ -80,12 +93,19 @@ export class GrpoJob {
     const { config, prompts, stopTokenIds } = parts.prepared;
     const { seed, rollout, evaluation } = config;
     const { temperature, topK, topP, minP, maxTokens: tokensMax } = rollout;
-    this.#kind = { seed, tokensMax, sampling: { temperature, topK, topP, minP }, stopTokenIds };
+    const kind: RolloutKind = { seed, tokensMax, sampling: { temperature, topK, topP, minP }, stopTokenIds };
     this.#evaluationKind = {
-      ...this.#kind,
+      ...kind,
       sampling: { temperature: evaluation.temperature, topK: 0, topP: 1, minP: 0 },
     };
     this.#train = prompts.train();
+    this.#rounds = new Rounds({
+      ...parts,
+      step: { prompts: rollout.promptsPerStep, samples: rollout.samplesPerPrompt },
+      kind,
+      fresh: () => this.#nextPrompt(),
+      onDeferred: (count) => (parts.conductor.deferredPrompts = count),
+    });
     this.#algorithm = algorithmOf(parts);
   }
 
@@ -96,7 +116,7 @@ export class GrpoJob {
 
   /** Groups that `onStep` has not told of. */
   get unreported(): readonly Group[] {
-    return [...this.#groups.values()].flat();
+    return [...this.#open.values()].flatMap(({ started }) => started);
   }
 
   /** Gives the trainer its weights, measures held-out reward, trains `steps` steps, measures again. */
@@ -137,12 +157,13 @@ export class GrpoJob {
     const startedMs = nowMs();
     this.#applyReservations(step);
     this.#startWhatMay();
-    const groups = this.#groups.get(step);
-    assert(groups !== undefined, `step ${step} has no rollouts`);
+    const round = this.#open.get(step);
+    assert(round !== undefined, `step ${step} has no rollouts`);
     // While the last of them are scored and the batch is made, the device can be made easy to take.
-    void Promise.all(groups.map(({ finished }) => finished)).then(() => conductor.hint());
-    await alive(Promise.all(groups.map(({ scored }) => scored)));
+    void round.whenFinished.then(() => conductor.hint());
+    await alive(round.whenScored);
     const scoredMs = nowMs();
+    const groups = round.taken;
     const batch = this.#makeBatch(groups);
     const learningRate = learningRateAt(this.#schedule(), step - 1);
     const { updates } = batch;
@@ -165,28 +186,27 @@ export class GrpoJob {
       const generationWait = (finishedMs - startedMs) / 1000;
       const rewardWait = (scoredMs - finishedMs) / 1000;
       const seconds = { step: (nowMs() - startedMs) / 1000, generationWait, rewardWait, train };
-      this.#groups.delete(step);
-      onStep({ step, groups, batch, result, critic, advantageMean, learningRate, heldoutReward, seconds });
+      this.#open.delete(step);
+      const { kind, started } = round;
+      const { deferredPrompts } = this.#rounds;
+      const told = { step, groups, round: { kind, started, deferredPrompts } };
+      onStep({ ...told, batch, result, critic, advantageMean, learningRate, heldoutReward, seconds });
     }
   }
 
   /** Rollouts of step s sample under versions from s − 1 − bound on: they start once so many steps are done. */
   #startWhatMay(): void {
     const { conductor, prepared } = this.parts;
-    const { steps, algorithm, rollout } = prepared.config;
+    const { steps, algorithm } = prepared.config;
     const last = Math.min(steps, this.#stepsDone + 1 + algorithm.stalenessVersionsMax);
     for (let step = this.#stepsDone + 1; step <= last; step++) {
-      if (this.#groups.has(step)) continue;
-      const groups: Group[] = [];
-      this.#groups.set(step, groups);
-      for (let i = 0; i < rollout.promptsPerStep; i++) groups.push(this.#startGroup(step));
+      if (!this.#open.has(step)) this.#open.set(step, this.#rounds.start(step, conductor.rounds));
     }
     conductor.update();
   }
 
-  #startGroup(step: number): Group {
-    const { prepared, pool } = this.parts;
-    const { config, prompts, promptTokensMax } = prepared;
+  #nextPrompt(): Prompt {
+    const { prompts, promptTokensMax } = this.parts.prepared;
     const next = this.#train.next();
     assert(next.done !== true, 'prompts without end');
     const { task, tokenIds } = next.value;
@@ -195,7 +215,7 @@ export class GrpoJob {
         `task "${prompts.taskName}": the prompt of ${JSON.stringify(task.key)} has ${tokenIds.length} tokens, judging by the first ones there is room for ${promptTokensMax}: shorten it, or give the longest prompts first`,
       );
     }
-    return pool.start(next.value, step, config.rollout.samplesPerPrompt, this.#kind);
+    return next.value;
   }
 
   #makeBatch(groups: readonly Group[]): TrainBatch {

@@ -3,6 +3,7 @@ import { at } from '../lib/assert.js';
 import { nowMs } from '../lib/clock.js';
 import { toError } from '../lib/errors.js';
 import type { AdmissionOrder, ResizeOrder, SleepOrder, WakeOrder } from '../scheduler/plan.js';
+import type { RoundRule } from '../scheduler/rounds.js';
 import type { Scheduler } from '../scheduler/scheduler.js';
 import type { ExclusiveStage } from '../scheduler/stages.js';
 import type { EngineState, JobSpec } from '../scheduler/state.js';
@@ -35,6 +36,10 @@ export interface JobConductorParts {
  * its stages. It knows of no other job.
  */
 export class JobConductor {
+  /** How the job's next rounds begin, as the last plan to say so does; null: plain ones. */
+  rounds: RoundRule | null = null;
+  /** Prompts that wait for a long round: told with the next update. */
+  deferredPrompts = 0;
   /** Newest version an engine may be given. */
   #version = 0;
   #closed = false;
@@ -54,7 +59,8 @@ export class JobConductor {
     readonly job: JobSpec,
     private readonly parts: JobConductorParts,
   ) {
-    this.#reporter = new JobReporter(job, { ...parts, held: this.#held });
+    const deferredPrompts = (): number => this.deferredPrompts;
+    this.#reporter = new JobReporter(job, { ...parts, held: this.#held, deferredPrompts });
     this.#hasWeights = new Promise((resolve) => {
       this.#weightsExist = resolve;
     });

@@ -149,6 +149,11 @@ export class JobFleet implements FleetMember {
     return this.fleet.request(lane, { kind: 'finish', job: this.job, ids });
   }
 
+  /** Sequences of an engine end early; what they have sampled is told no more. */
+  abort(lane: number, ids: readonly number[]): Promise<null> {
+    return this.fleet.request(lane, { kind: 'abort', job: this.job, ids });
+  }
+
   /** The lane's engine runs at most so many sequences at once from now on; the others are held where they are. */
   async limitSlots(lane: number, slots: number): Promise<void> {
     await this.fleet.request(lane, { kind: 'slots', job: this.job, slots });

@@ -95,7 +95,7 @@ export class JobLog {
     this.#told = { decoded: pool.decoded, preemptions: own.length };
     this.metrics.push(record);
     folder.appendMetrics(record);
-    this.appendRollouts(report.groups);
+    this.appendRollouts(report.round.started);
     this.#countStaleness(report, conductor.version - 1);
     const reward = record['rollout/score/mean'] ?? null;
     if (reward !== null) this.#stepRewards.push(reward);

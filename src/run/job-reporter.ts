@@ -17,6 +17,8 @@ export interface JobReporterParts {
   readonly pace: TokenPace;
   /** The version that each engine awake holds, by lane. */
   readonly held: ReadonlyMap<number, number>;
+  /** Prompts that wait for a long round. */
+  readonly deferredPrompts: () => number;
 }
 
 /**
@@ -65,12 +67,13 @@ export class JobReporter {
     this.#cancel();
     const state = this.#state;
     if (this.#closed || state === undefined) return;
-    const { scheduler, pool } = this.parts;
+    const { scheduler, pool, deferredPrompts } = this.parts;
     const { id: job } = this.job;
     this.#toldMs = nowMs();
     const ended = pool.takeEnded();
-    const demand = { job, demand: pool.demand, ...(ended.length > 0 ? { ended } : {}) };
-    scheduler.dispatch({ kind: 'demandChanged', ...demand });
+    const demand = { ...pool.demand, deferredPrompts: deferredPrompts() };
+    const news = { job, demand, ...(ended.length > 0 ? { ended } : {}) };
+    scheduler.dispatch({ kind: 'demandChanged', ...news });
     for (const engine of state.engines) if (engine.status === 'awake') this.#tellProgress(engine);
   }
 

@@ -192,6 +192,11 @@ export class JobRun {
           if (!(error instanceof LaneLost)) this.#lifeline.end(toError(error));
         });
       },
+      abort: (lane, ids) => {
+        own.abort(lane, ids).catch((error: unknown) => {
+          if (!(error instanceof LaneLost)) this.#lifeline.end(toError(error));
+        });
+      },
       ...episodeEvents(prepared, this.#rewards, own, (error) => this.#lifeline.end(error)),
       score: (rollout) => this.#score(rollout),
       changed: () => conductor.changed(),
@@ -284,6 +289,7 @@ function jobSpec(
 ): JobSpec {
   const { config } = prepared;
   const { kvBlocks, contextTokensMax } = prepared.engine;
+  const { promptsPerStep: prompts, samplesPerPrompt: samples } = config.rollout;
   const bytes = residentBytes(prepared);
   return {
     id,
@@ -294,7 +300,9 @@ function jobSpec(
     trainerBytes: bytes.trainer + (critic?.bytes ?? 0),
     version: 0,
     weight,
-    stepRollouts: config.rollout.promptsPerStep * config.rollout.samplesPerPrompt,
+    stepRollouts: prompts * samples,
+    // A rollout of several turns cannot be ended early: its rounds are plain.
+    ...(prepared.turns === null ? { step: { prompts, samples } } : {}),
     tokenLatencyMs,
     kv: { tokens: kvBlocks * BLOCK_TOKENS, sequenceTokensMax: contextTokensMax },
   };

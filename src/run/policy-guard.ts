@@ -55,6 +55,12 @@ const answerSchema = z.object(
       segment: z.object({ sliceUs: number, inFlightUs: number }).nullable(),
     }).optional(),
     admission: list({ ...engine, admission: admission.nullable() }).optional(),
+    rounds: list({
+      job: text,
+      rounds: z
+        .object({ prompts: number, samples: number, isLongDue: z.boolean('true or false') })
+        .nullable(),
+    }).optional(),
     reviewAtMs: number.optional(),
     memory: plainValue().optional(),
   },
@@ -73,11 +79,12 @@ function answerOf(answer: unknown): Plan {
     const what = issue === undefined || issue.path.length === 0 ? 'the answer' : keyText(issue.path);
     throw new Error(`${what} must be ${issue?.message ?? 'a plan'}`);
   }
-  const { reviewAtMs, memory, segments, admission: admissions, ...orders } = parsed.data;
+  const { reviewAtMs, memory, segments, admission: admissions, rounds, ...orders } = parsed.data;
   return {
     ...orders,
     ...(segments === undefined ? {} : { segments }),
     ...(admissions === undefined ? {} : { admission: admissions }),
+    ...(rounds === undefined ? {} : { rounds }),
     ...(reviewAtMs === undefined ? {} : { reviewAtMs }),
     ...(memory === undefined ? {} : { memory }),
   };

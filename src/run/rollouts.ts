@@ -26,12 +26,21 @@ export { oldestVersion, type Fate, type Group, type Rollout, type RolloutKind } 
 export interface RolloutEvents {
   /** Sends sequences to a lane's engine. */
   readonly send: (lane: number, sequences: readonly SequenceRequest[]) => void;
+  /** Ends sequences of a lane's engine early. */
+  readonly abort?: (lane: number, ids: readonly number[]) => void;
   /** Where rollouts have several turns. */
   readonly episodes?: EpisodeEvents;
   /** Scores a finished rollout; never rejects. */
   readonly score: (rollout: Rollout) => Promise<RewardResult>;
   /** The number of outstanding rollouts or of free places changed. */
   readonly changed: () => void;
+}
+
+/** Who wants to know of single rollouts of a group. */
+export interface GroupListener {
+  /** It has come to its end; its reward comes later. */
+  readonly finished: (rollout: Rollout) => void;
+  readonly scored: (rollout: Rollout) => void;
 }
 
 export interface EpisodeEvents {
@@ -66,6 +75,9 @@ export class RolloutPool {
   readonly #onLane = new Map<number, number>();
   readonly #whenScored = new Map<number, () => void>();
   readonly #whenFinished = new Map<number, () => void>();
+  readonly #listeners = new WeakMap<Group, GroupListener>();
+  /** Ended early while they ran, by the lane that has not said so yet. */
+  readonly #ending = new Map<number, number>();
   readonly #whenTurnEnds = new Map<number, (reason: TurnEnd) => void>();
   #ended: EndedRollout[] = [];
   #nextId = 1;
@@ -108,7 +120,13 @@ export class RolloutPool {
    * Starts `samples` rollouts of one prompt. They run as soon as `place` finds them a lane; episodes, once their
    * environment has opened them.
    */
-  start({ task, tokenIds: promptTokenIds }: Prompt, step: number, samples: number, kind: RolloutKind): Group {
+  start(
+    { task, tokenIds: promptTokenIds }: Prompt,
+    step: number,
+    samples: number,
+    kind: RolloutKind,
+    listener?: GroupListener,
+  ): Group {
     const rollouts: Rollout[] = [];
     const ended: Promise<void>[] = [];
     const done: Promise<void>[] = [];
@@ -137,7 +155,33 @@ export class RolloutPool {
         void this.#play(rollout, episode);
       }
     }
+    if (listener !== undefined) this.#listeners.set(group, listener);
     return group;
+  }
+
+  /**
+   * Nobody needs these any more, whether they wait, run or have come to their end: what they have sampled so far is all.
+   * Of rollouts of a single turn only. Their group never counts as finished or scored.
+   */
+  abort(rollouts: readonly Rollout[]): void {
+    const byLane = new Map<number, number[]>();
+    const gone = new Set(rollouts);
+    for (const rollout of rollouts) {
+      const { id, lane } = rollout;
+      assert(rollout.episode === undefined, `rollout ${id} has turns and cannot be aborted`);
+      this.#whenFinished.delete(id);
+      this.#whenScored.delete(id);
+      if (lane !== null) {
+        this.#leave(rollout);
+        this.#ending.set(id, lane);
+        add(byLane, lane, id);
+      }
+      rollout.finishReason ??= 'abort';
+    }
+    const waiting = this.#waiting.filter((rollout) => !gone.has(rollout));
+    this.#waiting.splice(0, this.#waiting.length, ...waiting);
+    for (const [lane, ids] of byLane) this.events.abort?.(lane, ids);
+    this.events.changed();
   }
 
   /** Gives rollouts to the lanes that have room: first those whose cache is there, then those that can go anywhere. */
@@ -166,6 +210,7 @@ export class RolloutPool {
       if (rollout.group.step > 0) this.#decoded++;
     });
     for (const { id, reason } of update.finished) {
+      this.#ending.delete(id);
       const rollout = this.#running.get(id);
       // An episode ends here, not in the engine: what that says is an answer to `finish`.
       if (rollout?.lane !== lane || rollout.episode !== undefined) continue;
@@ -181,8 +226,9 @@ export class RolloutPool {
   comeBack(lane: number, ids: readonly number[]): void {
     const mine = ids.filter((id) => {
       const rollout = this.#running.get(id) ?? this.#parked.get(id);
-      // An episode may have come to its end while the engine fell asleep.
-      const isOver = rollout === undefined && this.events.episodes !== undefined;
+      // It may have come to its end while the engine fell asleep.
+      const isEnding = this.#ending.delete(id);
+      const isOver = rollout === undefined && (isEnding || this.events.episodes !== undefined);
       assert(
         isOver || rollout?.lane === lane,
         `sequence ${id} came back from lane ${lane}, where it was not`,
@@ -198,6 +244,7 @@ export class RolloutPool {
   laneLost(lane: number): number {
     const had = [...this.#running.values(), ...this.#parked.values()].filter((each) => each.lane === lane);
     this.#returnAll(new Set(had.map(({ id }) => id)));
+    for (const [id, home] of this.#ending) if (home === lane) this.#ending.delete(id);
     return had.length;
   }
 
@@ -328,6 +375,7 @@ export class RolloutPool {
     if (this.#ended.length > ENDED_MAX) this.#ended.shift();
     this.#whenFinished.get(rollout.id)?.();
     this.#whenFinished.delete(rollout.id);
+    this.#listeners.get(rollout.group)?.finished(rollout);
     void this.#score(rollout);
   }
 
@@ -335,6 +383,7 @@ export class RolloutPool {
     rollout.reward = await this.events.score(rollout);
     this.#whenScored.get(rollout.id)?.();
     this.#whenScored.delete(rollout.id);
+    this.#listeners.get(rollout.group)?.scored(rollout);
   }
 
   #roomiest(slots: ReadonlyMap<number, number>): number | null {

@@ -69,7 +69,11 @@ export function stepMetrics(report: StepReport, counters: RunCounters): MetricsR
     entries['actor/grad_norm'] = result.gradNorm;
   }
   if (report.critic !== null) Object.assign(entries, criticMetrics(report.critic));
-  return { step: report.step, time_s: counters.timeS, ...present({ ...entries, ...turnMetrics(rollouts) }) };
+  return {
+    step: report.step,
+    time_s: counters.timeS,
+    ...present({ ...entries, ...turnMetrics(rollouts), ...roundMetrics(report) }),
+  };
 }
 
 /** Of rollouts of several turns; nothing where there are none. */
@@ -80,6 +84,17 @@ function turnMetrics(rollouts: readonly Rollout[]): Partial<Record<MetricName, n
     'rollout/turns/mean': mean(records.map(({ turns }) => turns.length)),
     'rollout/environment_ms/mean': mean(records.map(({ environmentMs }) => environmentMs)),
     'rollout/truncated': records.filter(isTruncated).length,
+  };
+}
+
+/** Of short and long rounds; nothing where the step started what it takes. */
+function roundMetrics({ round }: StepReport): Partial<Record<MetricName, number | null>> {
+  if (round.kind === 'plain') return {};
+  const started = round.started.flatMap(({ rollouts }) => rollouts);
+  return {
+    'rollout/long_round': round.kind === 'long' ? 1 : 0,
+    'rollout/aborted': started.filter(({ fate }) => fate === 'aborted').length,
+    'rollout/deferred': round.deferredPrompts,
   };
 }
 

@@ -1,6 +1,7 @@
 import { flawOf } from '../engine/admission.js';
 import { assert, at } from '../lib/assert.js';
-import type { AdmissionOrder, Plan, SegmentOrder, SleepOrder, WakeOrder } from './plan.js';
+import { roundFlaw } from './rounds.js';
+import type { AdmissionOrder, Plan, RoundOrder, SegmentOrder, SleepOrder, WakeOrder } from './plan.js';
 import {
   bytesFree,
   engineOn,
@@ -37,6 +38,7 @@ export const INVARIANTS = {
   14: 'versions only rise: an engine wakes with the newest there is',
   15: 'an engine is told to admit in a way that it can: once, awake and staying so, within its cache, room for the longest sequence',
   16: 'segments are set once for a lane in use: whole µs from 1 to a second, at least one slice in flight, at most two',
+  17: "a job that trains is told of its rounds once: whole, at least what a step takes, at most 4 times that; long only when a step's prompts are deferred",
 } as const;
 
 /** Longest segment a plan may ask for, in µs. */
@@ -61,6 +63,7 @@ export function check(snapshot: Snapshot, plan: Plan): Violation[] {
   checker.checkStages();
   checker.checkBytes();
   checker.checkSegments();
+  checker.checkRounds();
   return checker.violations;
 }
 
@@ -190,6 +193,28 @@ class Checker {
       else this.#checkSegment(order);
       named.add(order.lane);
     }
+  }
+
+  /** 17. */
+  checkRounds(): void {
+    const named = new Set<JobId>();
+    for (const order of this.plan.rounds ?? []) {
+      const flaw = named.has(order.job) ? 'it is told twice' : this.#roundFlawOf(order);
+      named.add(order.job);
+      if (flaw !== null) this.#fail(17, `rounds: job ${order.job}: ${flaw}`, { order });
+    }
+  }
+
+  #roundFlawOf({ job: id, rounds }: RoundOrder): string | null {
+    const job = this.snapshot.jobs.get(id);
+    if (job === undefined || job.finished) return 'it is not there, or has finished';
+    const { step, demand } = job;
+    if (rounds === null) return null;
+    if (step === undefined) return 'nobody knows what its steps take';
+    const { deferredPrompts = 0 } = demand;
+    if (rounds.isLongDue && deferredPrompts < step.prompts)
+      return `a long round takes ${step.prompts} prompts, ${deferredPrompts} are deferred`;
+    return roundFlaw(rounds, step);
   }
 
   #checkSegment(order: SegmentOrder): void {

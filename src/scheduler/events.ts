@@ -144,7 +144,11 @@ function addJob(snapshot: Snapshot, spec: JobSpec): Snapshot {
   assert(isCount(spec.version), `job ${id}: version ${spec.version}`);
   assert(spec.weight > 0 && Number.isFinite(spec.weight), `job ${id}: weight ${spec.weight}`);
   assert(isCount(spec.stepRollouts), `job ${id}: ${spec.stepRollouts} rollouts a step`);
-  const { kv } = spec;
+  const { kv, step } = spec;
+  assert(
+    step === undefined || (step.prompts > 0 && step.prompts * step.samples === spec.stepRollouts),
+    `job ${id}: ${spec.stepRollouts} rollouts a step are not ${step?.prompts} by ${step?.samples}`,
+  );
   const isKv = kv === undefined || (isCount(kv.tokens) && isCount(kv.sequenceTokensMax) && kv.tokens > 0);
   assert(
     isKv && (kv?.tokens ?? 0) >= (kv?.sequenceTokensMax ?? 0),
@@ -194,7 +198,8 @@ function changeDemand(
   ended: readonly EndedRollout[] = [],
 ): Snapshot {
   const job = liveJob(snapshot, id);
-  const { rollouts, runnable, tokensRemaining } = demand;
+  const { rollouts, runnable, tokensRemaining, deferredPrompts = 0 } = demand;
+  assert(isCount(deferredPrompts), `${id}: ${deferredPrompts} prompts deferred`);
   assert(
     isCount(rollouts) && isCount(runnable) && runnable <= rollouts,
     `${id}: ${runnable} runnable of ${rollouts}`,
@@ -204,7 +209,8 @@ function changeDemand(
     `${id}: ${tokensRemaining} tokens remaining`,
   );
   const lengths = withEnded(job.lengths, ended);
-  return withJob(snapshot, { ...job, demand: { rollouts, runnable, tokensRemaining }, lengths });
+  const deferred = deferredPrompts > 0 ? { deferredPrompts } : {};
+  return withJob(snapshot, { ...job, demand: { rollouts, runnable, tokensRemaining, ...deferred }, lengths });
 }
 
 function progress(snapshot: Snapshot, event: SchedulerEvent & { kind: 'progress' }): Snapshot {

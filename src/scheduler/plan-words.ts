@@ -1,7 +1,8 @@
 import type { Plan } from './plan.js';
 
 /** A plan's orders in words, for the trace: what changes and why. */
-export function planChanges({ wake, sleep, resize, grant, segments = [], admission = [] }: Plan): string[] {
+export function planChanges(plan: Plan): string[] {
+  const { wake, sleep, resize, grant, segments = [], admission = [], rounds = [] } = plan;
   const engine = ({ job, lane }: { readonly job: string; readonly lane: number }): string =>
     `${job} engine on lane ${lane}`;
   return [
@@ -16,6 +17,11 @@ export function planChanges({ wake, sleep, resize, grant, segments = [], admissi
     ...admission.map((order) => {
       const rule = order.admission === null ? 'in full' : `by ${order.admission.segments.length} segments`;
       return `${engine(order)} admits ${rule}: ${order.reason}`;
+    }),
+    ...rounds.map(({ job, rounds: rule, reason }) => {
+      if (rule === null) return `${job}'s rounds start what a step takes: ${reason}`;
+      const next = rule.isLongDue ? 'a long round next, then short ones' : 'short rounds';
+      return `${job} has ${next} of ${rule.prompts} prompts by ${rule.samples}: ${reason}`;
     }),
   ];
 }

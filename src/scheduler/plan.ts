@@ -1,6 +1,7 @@
 import type { z } from 'zod';
 import type { Admission } from '../engine/admission.js';
 import { assert } from '../lib/assert.js';
+import type { RoundRule } from './rounds.js';
 import type {
   EngineState,
   JobId,
@@ -58,6 +59,12 @@ export interface AdmissionOrder extends Order {
   readonly admission: Admission | null;
 }
 
+/** How a job's rounds of rollouts begin from its next one on; null: each starts what a training step takes. */
+export interface RoundOrder extends Order {
+  readonly job: JobId;
+  readonly rounds: RoundRule | null;
+}
+
 export interface GrantOrder extends Order {
   readonly request: number;
 }
@@ -77,6 +84,7 @@ export interface Plan {
   readonly reservations: readonly Reservation[];
   readonly segments?: readonly SegmentOrder[];
   readonly admission?: readonly AdmissionOrder[];
+  readonly rounds?: readonly RoundOrder[];
   /** Plan again no later than this even if nothing happens, in ms on the snapshot's clock. */
   readonly reviewAtMs?: number;
   /** Plain JSON that comes back as `snapshot.memory`; left out, the old one stays. */
@@ -109,7 +117,7 @@ export const EMPTY_PLAN: Plan = { wake: [], sleep: [], resize: [], grant: [], re
 
 /** True when the plan asks nothing of any lane and grants nothing. */
 export function isIdle(plan: Plan): boolean {
-  const more = (plan.segments?.length ?? 0) + (plan.admission?.length ?? 0);
+  const more = (plan.segments?.length ?? 0) + (plan.admission?.length ?? 0) + (plan.rounds?.length ?? 0);
   return plan.wake.length + plan.sleep.length + plan.resize.length + plan.grant.length + more === 0;
 }
 
@@ -117,7 +125,7 @@ export function isIdle(plan: Plan): boolean {
 export function commit(snapshot: Snapshot, plan: Plan): Snapshot {
   return {
     ...snapshot,
-    jobs: commitEngines(snapshot, plan),
+    jobs: commitRounds(commitEngines(snapshot, plan), plan),
     lanes: commitSegments(snapshot, plan),
     ...commitGrants(snapshot, plan),
     memory: plan.memory === undefined ? snapshot.memory : plan.memory,
@@ -158,6 +166,17 @@ function commitEngines(snapshot: Snapshot, plan: Plan): ReadonlyMap<JobId, JobSt
     jobs.set(id, { ...jobOf(snapshot, id), engines: sorted });
   }
   return jobs;
+}
+
+function commitRounds(jobs: Snapshot['jobs'], { rounds = [] }: Plan): Snapshot['jobs'] {
+  if (rounds.length === 0) return jobs;
+  const changed = new Map(jobs);
+  for (const order of rounds) {
+    const job = jobs.get(order.job);
+    assert(job !== undefined, `no job ${order.job}`);
+    changed.set(order.job, { ...job, rounds: order.rounds });
+  }
+  return changed;
 }
 
 function commitSegments(snapshot: Snapshot, { segments = [] }: Plan): Snapshot['lanes'] {

@@ -9,6 +9,7 @@ import {
   type Plan,
   type Policy,
   type ResizeOrder,
+  type RoundOrder,
   type SegmentOrder,
   type SleepOrder,
   type WakeOrder,
@@ -34,6 +35,8 @@ export interface Effects {
   resize(order: ResizeOrder): Promise<void>;
   segment(order: SegmentOrder): Promise<void>;
   admit(order: AdmissionOrder): Promise<void>;
+  /** The job is told at once; no lane has to do with it. */
+  rounds(order: RoundOrder): void;
   /** Dispatch a `tick` at this time, in ms on `nowMs`'s clock; replaces any earlier wish. */
   reviewAt(timeMs: number): void;
   /** One call for every cycle. The records of a run, in order, are all it takes to replay its decisions. */
@@ -227,6 +230,7 @@ export class Scheduler {
         return { kind: 'wokeUp', job, lane, version: await this.effects.wake(order) };
       });
     }
+    for (const order of plan.rounds ?? []) this.effects.rounds(order);
     if (plan.grant.length > 0) this.#grant(new Set(plan.grant.map((order) => order.request)));
     if (plan.reviewAtMs !== undefined) this.effects.reviewAt(plan.reviewAtMs);
   }

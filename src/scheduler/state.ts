@@ -1,6 +1,7 @@
 import { assert, at } from '../lib/assert.js';
 import type { Admission } from '../engine/admission.js';
 import type { Lengths } from './lengths.js';
+import type { RoundRule, StepShape } from './rounds.js';
 import type { ExclusiveStage } from './stages.js';
 
 /** Index of a lane in `Snapshot.lanes`. */
@@ -56,6 +57,8 @@ export interface Demand {
   readonly runnable: number;
   /** Tokens still expected over all of them. */
   readonly tokensRemaining: number;
+  /** Prompts that wait for a long round, none of their rollouts counted above; left out: none. */
+  readonly deferredPrompts?: number;
 }
 
 /** The cache of one engine of a job. */
@@ -89,6 +92,8 @@ export interface JobSpec {
   readonly tokenLatencyMs: number | null;
   /** Left out: nobody knows, and no engine of it is told how to admit. */
   readonly kv?: KvSpec;
+  /** What a training step takes; left out: its rounds of rollouts are always plain. */
+  readonly step?: StepShape;
 }
 
 export interface JobState extends JobSpec {
@@ -99,6 +104,8 @@ export interface JobState extends JobSpec {
   readonly tokensDone: number;
   /** Of its rollouts that have ended. */
   readonly lengths: Lengths;
+  /** How its next rounds begin; left out or null: they start what a step takes. */
+  readonly rounds?: RoundRule | null;
   /** Engines not asleep, ascending by lane. */
   readonly engines: readonly EngineState[];
   /** Done or given up. It stays in the snapshot only until its last engine is asleep. */

@@ -122,7 +122,11 @@ export class Desk {
     const { id, isOver, demand } = job;
     const told = scheduler.snapshot.jobs.get(id)?.demand;
     if (isOver || told === undefined) return;
-    if (told.rollouts === demand.rollouts && told.runnable === demand.runnable) return;
+    const isSame =
+      told.rollouts === demand.rollouts &&
+      told.runnable === demand.runnable &&
+      (told.deferredPrompts ?? 0) === (demand.deferredPrompts ?? 0);
+    if (isSame) return;
     const ended = job.takeEnded();
     scheduler.dispatch({ kind: 'demandChanged', job: id, demand, ...(ended.length > 0 ? { ended } : {}) });
   }

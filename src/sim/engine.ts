@@ -160,6 +160,18 @@ export class SimEngine implements KvHome, Reporting {
     this.#update();
   }
 
+  /** Nobody needs these any more, whatever they were doing: nothing of them stays here. */
+  drop(sequences: readonly SimSequence[]): void {
+    this.#advance();
+    for (const sequence of sequences) {
+      const held = this.#held.indexOf(sequence);
+      if (held >= 0) this.#held.splice(held, 1);
+      else if (!this.#thinking.has(sequence)) this.#stop(sequence);
+      this.forget(sequence);
+    }
+    this.#update();
+  }
+
   /** Ends: all it runs comes back, oldest first, without its KV; those in their environment lose theirs too. */
   evict(): SimSequence[] {
     this.#advance();

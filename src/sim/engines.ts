@@ -55,6 +55,16 @@ export class Engines {
     this.#queue = [];
   }
 
+  /** Nobody needs these any more, wherever they are. */
+  drop(sequences: readonly SimSequence[]): void {
+    const gone = new Set(sequences);
+    this.#queue = this.#queue.filter((sequence) => !gone.has(sequence));
+    for (const engine of this.#byLane.values()) {
+      const own = sequences.filter((sequence) => sequence.engine === engine);
+      if (own.length > 0) engine.drop(own);
+    }
+  }
+
   /** A sequence is back from its environment: to where its KV is, or else before all that never ran. */
   goOn(sequence: SimSequence): void {
     if (sequence.engine !== null) return sequence.engine.take([sequence]);

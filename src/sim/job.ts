@@ -3,6 +3,7 @@ import { assert, at } from '../lib/assert.js';
 import { Random, seedKey } from '../lib/prng.js';
 import type { SleepOrder, WakeOrder } from '../scheduler/plan.js';
 import type { EndedRollout } from '../scheduler/lengths.js';
+import type { RoundRule } from '../scheduler/rounds.js';
 import type { ExclusiveStage } from '../scheduler/stages.js';
 import type { Demand, JobSpec, LaneId } from '../scheduler/state.js';
 import { JobAccount } from './account.js';
@@ -14,15 +15,10 @@ import { Engines } from './engines.js';
 import type { SimLane } from './lane.js';
 import type { SimJobOutcome } from './outcome.js';
 import { sequenceTokensMax, type SimJobSpec, tokensMax } from './scenario.js';
-import { SimSequence } from './sequence.js';
+import { Rounds, type StepRound } from './rounds.js';
+import type { SimSequence } from './sequence.js';
 import { StageRun } from './stage.js';
 import type { World } from './world.js';
-
-interface Round {
-  readonly sequences: readonly SimSequence[];
-  /** Sequences without their reward. */
-  unscored: number;
-}
 
 /**
  * One job as a live GRPO run behaves: rollouts of step s start once step s − 1 − bound is done, a step's stages run in
@@ -35,11 +31,11 @@ export class SimJob implements EngineOwner<SimEngine> {
   isGivenUp = false;
   readonly #account = new JobAccount();
   readonly #engines: Engines;
-  readonly #random: Random;
   readonly #stageRandom: Random;
-  readonly #rounds = new Map<number, Round>();
+  readonly #rounds: Rounds;
+  /** By step. */
+  readonly #open = new Map<number, StepRound>();
   #stepsDone = 0;
-  #sequences = 0;
   /** Unfinished, and of these those in their environment. */
   #outstanding = 0;
   #thinking = 0;
@@ -57,7 +53,7 @@ export class SimJob implements EngineOwner<SimEngine> {
     private readonly onOver: () => void,
   ) {
     const random = new Random(seedKey(world.seed)).fork(`job ${spec.id}`);
-    this.#random = random.fork('sequences');
+    this.#rounds = new Rounds(spec, world.faults, random.fork('sequences'));
     this.#stageRandom = random.fork('stages');
     this.#engines = new Engines(this, world, lanes, this.#account);
     this.#tokensMax = tokensMax(spec);
@@ -79,7 +75,9 @@ export class SimJob implements EngineOwner<SimEngine> {
     const rollouts = this.#outstanding;
     const sampled = this.#outstandingTokens + this.#engines.uncommitted;
     const tokensRemaining = Math.max(0, Math.round(rollouts * this.#tokensMax - sampled));
-    return { rollouts, runnable: rollouts - this.#thinking, tokensRemaining };
+    const { deferredPrompts } = this.#rounds;
+    const deferred = deferredPrompts > 0 ? { deferredPrompts } : {};
+    return { rollouts, runnable: rollouts - this.#thinking, tokensRemaining, ...deferred };
   }
 
   /** It comes: its trainer is set up, then its first rollouts start. */
@@ -99,10 +97,10 @@ export class SimJob implements EngineOwner<SimEngine> {
     this.#stage?.abandon();
     this.#engines.weightsExist();
     for (const engine of this.#engines.awake) engine.evict();
-    for (const { sequences } of this.#rounds.values()) {
-      for (const sequence of sequences) this.#account.settle(sequence, 'aborted');
+    for (const { kept } of this.#open.values()) {
+      for (const sequence of kept) this.#account.settle(sequence, 'aborted');
     }
-    this.#rounds.clear();
+    this.#open.clear();
     this.#outstanding = this.#thinking = this.#outstandingTokens = 0;
     this.#engines.clearQueue();
     this.#finish();
@@ -122,6 +120,11 @@ export class SimJob implements EngineOwner<SimEngine> {
 
   admit(lane: LaneId, admission: Admission | null): void {
     this.#engines.admit(lane, admission);
+  }
+
+  /** How its rounds begin from the next one on. */
+  tellRounds(rule: RoundRule | null): void {
+    this.#rounds.rule = rule;
   }
 
   laneLost(lane: LaneId): void {
@@ -153,22 +156,28 @@ export class SimJob implements EngineOwner<SimEngine> {
   }
 
   turnEnded(sequence: SimSequence): void {
+    // Another one that ended at the same time has made it needless.
+    if (sequence.status === 'aborted') return;
     const waitMs = sequence.nextTurn();
     if (waitMs === null) {
       sequence.engine?.forget(sequence);
+      sequence.status = 'ended';
       this.#outstanding--;
       this.#outstandingTokens -= sequence.tokens;
       this.#account.rollouts++;
       const { tokens, contextTokens } = sequence;
       this.#ended.push({ promptTokens: contextTokens - tokens, tokens });
+      this.#endInRound(sequence);
       const rewardMs = draw(this.spec.rewardMs, this.#stageRandom);
       if (rewardMs > 0) this.world.clock.after(rewardMs, () => this.#scored(sequence));
       else this.#scored(sequence);
     } else {
       this.#thinking++;
+      sequence.status = 'thinking';
       this.world.clock.after(waitMs, () => {
-        if (this.isOver) return;
+        if (this.isOver || sequence.status === 'aborted') return;
         this.#thinking--;
+        sequence.status = 'open';
         this.#engines.goOn(sequence);
         this.world.desk.demandChanged(this);
       });
@@ -194,6 +203,7 @@ export class SimJob implements EngineOwner<SimEngine> {
       steps: this.#stepsDone,
       rollouts: account.rollouts,
       tokens: account.tokens(this.#liveTokens()),
+      rounds: this.#rounds.outcome,
       tokensRecomputed: account.tokensRecomputed,
       evictions: account.evictions,
       kvTokensPeak: account.kvTokensPeak,
@@ -219,8 +229,9 @@ export class SimJob implements EngineOwner<SimEngine> {
               sequenceTokensMax: sequenceTokensMax(this.spec, this.world.faults.stragglers?.factor),
             },
           };
+    const step = stepRollouts === 0 ? {} : { step: { prompts: groupsPerStep, samples: groupSize } };
     const lanes = { trainerLane, engineLanes, slotsMax, engineBytes, trainerBytes };
-    return { id, weight, ...lanes, ...kv, version: 0, stepRollouts, tokenLatencyMs };
+    return { id, weight, ...lanes, ...kv, ...step, version: 0, stepRollouts, tokenLatencyMs };
   }
 
   #prepared(): void {
@@ -231,54 +242,62 @@ export class SimJob implements EngineOwner<SimEngine> {
   }
 
   #startWhatMay(): void {
-    const { steps, stalenessVersionsMax, groupsPerStep, groupSize } = this.spec;
+    const { steps, stalenessVersionsMax } = this.spec;
     const last = Math.min(steps, this.#stepsDone + 1 + stalenessVersionsMax);
     for (let step = this.#stepsDone + 1; step <= last; step++) {
-      if (this.#rounds.has(step)) continue;
-      const sequences = Array.from({ length: groupsPerStep * groupSize }, () => {
-        const id = ++this.#sequences;
-        const random = this.#random.fork(id);
-        return new SimSequence(id, step, this.#isFiltered(id), this.spec, this.world.faults, random);
-      });
-      this.#rounds.set(step, { sequences, unscored: sequences.length });
-      this.#outstanding += sequences.length;
-      this.#engines.add(sequences);
+      if (this.#open.has(step)) continue;
+      const round = this.#rounds.start(step, this.world.clock.nowMs);
+      this.#open.set(step, round);
+      this.#outstanding += round.sequences.length;
+      this.#engines.add(round.sequences);
     }
     this.#engines.place();
     this.world.desk.demandChanged(this);
   }
 
-  /** The same for all rollouts of a group. */
-  #isFiltered(id: number): boolean {
-    const { recorded, filteredShare, groupSize } = this.spec;
-    if (recorded !== undefined) return at(recorded, (id - 1) % recorded.length).isFiltered;
-    const group = Math.floor((id - 1) / groupSize);
-    return filteredShare > 0 && this.#random.fork(`group ${group}`).uniform() < filteredShare;
+  /** Whatever its round has no need of any more is discarded, and prompts that came too late wait for a long round. */
+  #endInRound(sequence: SimSequence): void {
+    const round = this.#open.get(sequence.step);
+    if (round === undefined) return;
+    const unneeded = round.ended(sequence);
+    if (unneeded.length === 0) return;
+    this.#engines.drop(unneeded);
+    for (const other of unneeded) {
+      if (other.status !== 'ended') {
+        this.#outstanding--;
+        this.#outstandingTokens -= other.tokens;
+      }
+      if (other.status === 'thinking') this.#thinking--;
+      other.status = 'aborted';
+      this.#account.settle(other, 'aborted');
+    }
+    this.#rounds.defer(round.deferred);
   }
 
   #scored(sequence: SimSequence): void {
-    const round = this.#rounds.get(sequence.step);
-    if (this.isOver || round === undefined) return;
-    round.unscored--;
-    if (round.unscored === 0) this.#trainIfDue();
+    const round = this.#open.get(sequence.step);
+    if (this.isOver || round === undefined || sequence.status === 'aborted') return;
+    round.scored(sequence);
+    if (round.isScored) this.#trainIfDue();
   }
 
   #trainIfDue(): void {
-    const round = this.#rounds.get(this.#stepsDone + 1);
-    if (round === undefined || round.unscored > 0 || this.#stage !== null) return;
+    const round = this.#open.get(this.#stepsDone + 1);
+    if (round === undefined || !round.isScored || this.#stage !== null) return;
     const { spec } = this;
+    const { kept } = round;
     if (spec.trainerLane === null) {
-      for (const sequence of round.sequences) this.#account.settle(sequence, 'served');
+      for (const sequence of kept) this.#account.settle(sequence, 'served');
       return this.#endStep();
     }
     const { version } = this;
     const isFresh = (sequence: SimSequence) =>
       this.#staleness(sequence, version) <= spec.stalenessVersionsMax;
-    const usable = round.sequences.filter((sequence) => !sequence.isFiltered && isFresh(sequence));
+    const usable = kept.filter((sequence) => !sequence.isFiltered && isFresh(sequence));
     const tokens = usable.reduce((sum, sequence) => sum + sequence.contextTokens, 0);
     // With nothing to learn from, the weights stay as they are.
     this.#runStages(tokens > 0 ? spec.stages : [], tokens, () => {
-      for (const sequence of round.sequences) {
+      for (const sequence of kept) {
         const fate = sequence.isFiltered ? 'filtered' : 'trained';
         this.#account.settle(sequence, isFresh(sequence) ? fate : 'expired');
       }
@@ -332,7 +351,9 @@ export class SimJob implements EngineOwner<SimEngine> {
   }
 
   #endStep(): void {
-    this.#rounds.delete(++this.#stepsDone);
+    const round = this.#open.get(++this.#stepsDone);
+    if (round !== undefined) this.#rounds.stepEnded(round, this.world.clock.nowMs);
+    this.#open.delete(this.#stepsDone);
     this.#account.tokens(this.#liveTokens());
     if (this.#stepsDone === this.spec.steps) return this.#finish();
     this.#startWhatMay();
@@ -350,7 +371,7 @@ export class SimJob implements EngineOwner<SimEngine> {
   #liveTokens(): number {
     for (const engine of this.#engines.awake) engine.commit();
     let live = 0;
-    for (const { sequences } of this.#rounds.values()) for (const { tokens } of sequences) live += tokens;
+    for (const { kept } of this.#open.values()) for (const { tokens } of kept) live += tokens;
     return live;
   }
 }

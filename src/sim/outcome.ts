@@ -14,9 +14,24 @@ export interface SimTokens {
   readonly filtered: number;
   /** Of rollouts that were too old when their step was trained. */
   readonly expired: number;
-  /** Of rollouts that were unfinished or unused when the job was given up. */
+  /** Of rollouts that a short round had no need of, or that were unfinished or unused when the job was given up. */
   readonly aborted: number;
   readonly inFlight: number;
+}
+
+/** Rounds of a job that a policy told how to begin them. */
+export interface SimRounds {
+  readonly short: number;
+  readonly long: number;
+  /** Prompts that waited for a long round at the end. */
+  readonly deferredPrompts: number;
+  /** Short rounds and the long one that follows them, from the end of the one before; the first ten thousand. */
+  readonly cycles: readonly {
+    readonly steps: number;
+    readonly ms: number;
+    /** Prompts that wait for the next long round already. */
+    readonly deferredPrompts: number;
+  }[];
 }
 
 export interface SimJobOutcome {
@@ -29,6 +44,8 @@ export interface SimJobOutcome {
   readonly steps: number;
   readonly rollouts: number;
   readonly tokens: SimTokens;
+  /** Null where all rounds were plain ones. */
+  readonly rounds: SimRounds | null;
   /** Read a second time because a cache was lost. */
   readonly tokensRecomputed: number;
   /** Caches dropped because others of the same engine grew. */

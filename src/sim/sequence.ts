@@ -14,12 +14,25 @@ interface Turn {
 /** Where a sequence's KV is. */
 export interface KvHome {
   take(sequences: readonly SimSequence[]): void;
+  drop(sequences: readonly SimSequence[]): void;
   forget(sequence: SimSequence): void;
+}
+
+/** What decides how a sequence goes, whenever and wherever it runs. */
+export interface SimCourse {
+  /** Of the recorded rollouts, which one it is: counts from 1. */
+  readonly number: number;
+  /** Its group teaches nothing. */
+  readonly isFiltered: boolean;
 }
 
 /** One rollout: its whole course is drawn beforehand, so it is the same whatever the scheduler decides. */
 export class SimSequence implements HeapItem {
   place = -1;
+  /** In its environment is `thinking`; `aborted` is what nobody needs any more, ended or not. */
+  status: 'open' | 'thinking' | 'ended' | 'aborted' = 'open';
+  /** Has its reward. */
+  isScored = false;
   /** Sampled and committed: over all turns, and in this one. */
   tokens = 0;
   turnTokens = 0;
@@ -43,8 +56,7 @@ export class SimSequence implements HeapItem {
   constructor(
     readonly id: number,
     readonly step: number,
-    /** Its group teaches nothing. */
-    readonly isFiltered: boolean,
+    private readonly course: SimCourse,
     work: SimJobSpec,
     faults: SimFaults,
     random: Random,
@@ -53,7 +65,7 @@ export class SimSequence implements HeapItem {
     this.#contextTokens = drawCount(work.promptTokens, 1, random);
     this.prefillLeft = this.#contextTokens;
     if (work.recorded !== undefined) {
-      const { promptTokens, tokens } = at(work.recorded, (id - 1) % work.recorded.length);
+      const { promptTokens, tokens } = at(work.recorded, (course.number - 1) % work.recorded.length);
       assert(tokens > 0 && promptTokens > 0, `a recorded rollout of ${promptTokens} and ${tokens} tokens`);
       this.#contextTokens = this.prefillLeft = promptTokens;
       this.#turns = [{ tokens, waitMs: 0, observationTokens: 0 }];
@@ -73,6 +85,11 @@ export class SimSequence implements HeapItem {
       });
     }
     this.#turns = turns;
+  }
+
+  /** Its group teaches nothing. */
+  get isFiltered(): boolean {
+    return this.course.isFiltered;
   }
 
   /** Tokens still to sample in this turn. */

@@ -128,6 +128,7 @@ class Simulation {
         this.#job(job).admit(lane, admission);
         return Promise.resolve();
       },
+      rounds: ({ job, rounds }) => this.#job(job).tellRounds(rounds),
       reviewAt: (timeMs) => this.#clock.set(this.#review, timeMs),
       record: (record) => this.#records.plan(record),
       violation: (violations) => {

@@ -15,6 +15,8 @@ export interface SimJobSummary {
   readonly steps: number;
   readonly rollouts: number;
   readonly tokens: SimTokens;
+  /** Short and long rounds, and cycles of them; null where all rounds were plain ones. */
+  readonly rounds: SimJobOutcome['rounds'];
   /** Share of its decoded tokens that reached a gradient. */
   readonly goodput: number | null;
   /** Decoded, by the time it was there. */
@@ -96,6 +98,7 @@ function jobSummary(job: SimJobOutcome, endedMs: number, aloneMs: number | undef
     steps: job.steps,
     rollouts: job.rollouts,
     tokens,
+    rounds: job.rounds,
     goodput: tokens.decoded === 0 ? null : tokens.trained / tokens.decoded,
     tokens_per_second: presentMs > 0 ? (1000 * tokens.decoded) / presentMs : null,
     tokens_recomputed: job.tokensRecomputed,

@@ -40,6 +40,22 @@ export const METRICS = [
       'Rollouts of several turns that were cut off: by their environment, or for want of turns or room.',
   },
   {
+    name: 'rollout/long_round',
+    unit: '0 or 1',
+    meaning:
+      'Whether the step trained prompts that were deferred before; under a policy of short and long rounds.',
+  },
+  {
+    name: 'rollout/aborted',
+    unit: 'rollouts',
+    meaning: 'Rollouts that a short round had started and had no need of.',
+  },
+  {
+    name: 'rollout/deferred',
+    unit: 'prompts',
+    meaning: 'Prompts that wait for a long round when the step is done.',
+  },
+  {
     name: 'val/score/mean',
     unit: 'reward',
     meaning: 'Mean reward on held-out prompts, on steps that measure it.',

@@ -34,6 +34,7 @@ class Desk {
       pool: this.#pool(),
       pace: this.pace,
       held: new Map(),
+      deferredPrompts: () => 0,
     });
   }
 

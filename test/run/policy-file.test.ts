@@ -266,6 +266,7 @@ describe('a policy that breaks an invariant', () => {
       resize: () => Promise.resolve(),
       segment: () => Promise.resolve(),
       admit: () => Promise.resolve(),
+      rounds: () => undefined,
       reviewAt: () => undefined,
       // As a run's records do, whatever the policy answered.
       record: ({ plan }) => void lines(plan),

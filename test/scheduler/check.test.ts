@@ -341,6 +341,8 @@ const CORRUPTIONS: Readonly<Record<Exclude<Invariant, 0>, readonly Corruption[]>
     },
     (scene) => ({ ...scene.plan, segments: [{ lane: -1, segment: null, reason }] }),
   ],
+  // Its other ways: rounds.test.ts.
+  17: [(scene) => ({ ...scene.plan, rounds: [{ job: 'nobody', rounds: null, reason }] })],
 };
 
 describe('check', () => {
@@ -392,6 +394,6 @@ describe('check', () => {
       },
       { invariant: 2, message: 'wake: there is no job a', context: { order: wake[0] } },
     ]);
-    expect(Object.keys(INVARIANTS).map(Number)).toEqual(Array.from({ length: 17 }, (_, number) => number));
+    expect(Object.keys(INVARIANTS).map(Number)).toEqual(Array.from({ length: 18 }, (_, number) => number));
   });
 });

@@ -58,6 +58,10 @@ class FakeLanes implements Effects {
     return Promise.resolve();
   }
 
+  rounds(): void {
+    // No job here has rounds.
+  }
+
   reviewAt(timeMs: number): void {
     this.reviews.push(timeMs);
   }

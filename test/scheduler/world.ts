@@ -45,7 +45,7 @@ export const wants = (
   rollouts: number,
   runnable = rollouts,
   ended: readonly EndedRollout[] = [],
-): SchedulerEvent => ({
+): Extract<SchedulerEvent, { kind: 'demandChanged' }> => ({
   kind: 'demandChanged',
   job,
   demand: { rollouts, runnable, tokensRemaining: rollouts * 10 },
@@ -121,9 +121,18 @@ export function randomEvent(snapshot: Snapshot, random: Random): SchedulerEvent 
   }
   if (draw < 95) {
     const rollouts = random.int(0, 3) === 0 ? 0 : random.int(0, 24);
-    return wants(job.id, rollouts, random.int(0, rollouts), endedRollouts(rollouts));
+    const event = wants(job.id, rollouts, random.int(0, rollouts), endedRollouts(rollouts));
+    return { ...event, demand: { ...event.demand, deferredPrompts: (rollouts * 7) % 12 } };
   }
   return { kind: 'versionPublished', job: job.id, version: job.version + random.int(1, 2) };
+}
+
+/** Of two samples a prompt where that comes out even. */
+function steps(stepRollouts: number): Pick<JobSpec, 'stepRollouts' | 'step'> {
+  const samples = stepRollouts % 2 === 0 ? 2 : 1;
+  return stepRollouts === 0
+    ? { stepRollouts }
+    : { stepRollouts, step: { prompts: stepRollouts / samples, samples } };
 }
 
 /** A lane keeps its size over its lives: half of them tell none. */
@@ -146,7 +155,7 @@ function randomJob(snapshot: Snapshot, random: Random): JobSpec {
     trainerBytes: random.int(0, 15),
     version: random.int(0, 3),
     weight: random.pick([0.5, 1, 1, 3]),
-    stepRollouts: random.int(0, 16),
+    ...steps(random.int(0, 16)),
     tokenLatencyMs: random.int(0, 3) === 0 ? random.int(5, 50) : null,
     kv: { tokens: 256, sequenceTokensMax: 64 },
   };

@@ -17,6 +17,7 @@ import { shortestFirst } from './shortest-first.js';
 import { sloGuard } from './slo-guard.js';
 import { stageAligned } from './stage-aligned.js';
 import { staticShares } from './static-shares.js';
+import { tailBatch } from './tail-batch.js';
 import { tokenWeighted } from './token-weighted.js';
 
 /** Every policy by the name a config gives it. What stands here is tested like all the others. */
@@ -36,6 +37,7 @@ export const POLICIES: ReadonlyMap<string, PolicyDefinition> = new Map([
   entry(partialOverlap),
   entry(coexecRoundRobin),
   entry(segmentCap),
+  entry(tailBatch),
 ]);
 
 /** Every definition's options in one type: `create` reads them as the user wrote them. */
