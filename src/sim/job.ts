@@ -6,23 +6,28 @@ import type { EndedRollout } from '../scheduler/lengths.js';
 import type { ExclusiveStage } from '../scheduler/stages.js';
 import type { Demand, JobSpec, LaneId } from '../scheduler/state.js';
 import { JobAccount } from './account.js';
-import { linear } from './cost-model.js';
 import { draw } from './distribution.js';
 import type { SimEngine } from './engine.js';
 import type { EngineOwner } from './engine-surroundings.js';
 import { Engines } from './engines.js';
 import type { SimLane } from './lane.js';
 import type { SimJobOutcome } from './outcome.js';
-import { sequenceTokensMax, type SimJobSpec, tokensMax } from './scenario.js';
-import { SimSequence } from './sequence.js';
+import { type RecordedRollout, sequenceTokensMax, type SimJobSpec, tokensMax } from './scenario.js';
+import { recordedAt, SimSequence } from './sequence.js';
 import { StageRun } from './stage.js';
+import { stageMs, stagesOf } from './stage-costs.js';
 import type { World } from './world.js';
 
 interface Round {
   readonly sequences: readonly SimSequence[];
   /** Sequences without their reward. */
   unscored: number;
+  /** Of a held-out evaluation: what then goes on. */
+  readonly onScored?: () => void;
 }
+
+/** The round of a held-out evaluation; those of training steps begin at 1. */
+const EVALUATION = 0;
 
 /**
  * One job as a live GRPO run behaves: rollouts of step s start once step s − 1 − bound is done, a step's stages run in
@@ -40,6 +45,8 @@ export class SimJob implements EngineOwner<SimEngine> {
   readonly #rounds = new Map<number, Round>();
   #stepsDone = 0;
   #sequences = 0;
+  /** Of these those for training. */
+  #forTraining = 0;
   /** Unfinished, and of these those in their environment. */
   #outstanding = 0;
   #thinking = 0;
@@ -89,7 +96,7 @@ export class SimJob implements EngineOwner<SimEngine> {
     const job = this.#jobSpec();
     world.desk.tell(() => world.scheduler.dispatch({ kind: 'jobAdded', job }));
     if (spec.trainerLane === null) return this.#prepared();
-    this.#runStage('init', linear(world.costs.init, spec.weightBytes), () => this.#prepared());
+    this.#runStage('init', stageMs(world.costs, spec, 'init', spec.weightBytes), () => this.#prepared());
   }
 
   /** Its time is up: what is unfinished is given up. */
@@ -161,7 +168,7 @@ export class SimJob implements EngineOwner<SimEngine> {
       this.#account.rollouts++;
       const { tokens, contextTokens } = sequence;
       this.#ended.push({ promptTokens: contextTokens - tokens, tokens });
-      const rewardMs = draw(this.spec.rewardMs, this.#stageRandom);
+      const rewardMs = sequence.rewardMs ?? draw(this.spec.rewardMs, this.#stageRandom);
       if (rewardMs > 0) this.world.clock.after(rewardMs, () => this.#scored(sequence));
       else this.#scored(sequence);
     } else {
@@ -227,7 +234,7 @@ export class SimJob implements EngineOwner<SimEngine> {
     if (this.isOver) return;
     this.#stage = null;
     this.#engines.weightsExist();
-    this.#startWhatMay();
+    this.#evaluate(() => this.#startWhatMay());
   }
 
   #startWhatMay(): void {
@@ -236,23 +243,52 @@ export class SimJob implements EngineOwner<SimEngine> {
     for (let step = this.#stepsDone + 1; step <= last; step++) {
       if (this.#rounds.has(step)) continue;
       const sequences = Array.from({ length: groupsPerStep * groupSize }, () => {
-        const id = ++this.#sequences;
-        const random = this.#random.fork(id);
-        return new SimSequence(id, step, this.#isFiltered(id), this.spec, this.world.faults, random);
+        const index = this.#forTraining++;
+        const course = recordedAt(this.spec.recorded, index);
+        return this.#sequence(step, course?.isFiltered ?? this.#isFiltered(index), course);
       });
-      this.#rounds.set(step, { sequences, unscored: sequences.length });
-      this.#outstanding += sequences.length;
-      this.#engines.add(sequences);
+      this.#start(step, { sequences, unscored: sequences.length });
     }
     this.#engines.place();
     this.world.desk.demandChanged(this);
   }
 
+  #sequence(step: number, isFiltered: boolean, course: RecordedRollout | undefined): SimSequence {
+    const id = ++this.#sequences;
+    return new SimSequence(id, step, isFiltered, this.spec, this.world.faults, this.#random.fork(id), course);
+  }
+
+  #start(step: number, round: Round): void {
+    this.#rounds.set(step, round);
+    this.#outstanding += round.sequences.length;
+    this.#engines.add(round.sequences);
+  }
+
+  /** Measures the held-out reward, if it is time to: no step is taken meanwhile, and none begins. */
+  #evaluate(onDone: () => void): void {
+    const { evaluation, steps } = this.spec;
+    const done = this.#stepsDone;
+    if (evaluation === undefined) return onDone();
+    const { prompts, everySteps, recorded } = evaluation;
+    const isDue = done === 0 || done === steps || (everySteps > 0 && done % everySteps === 0);
+    if (!isDue || prompts === 0) return onDone();
+    const sequences = Array.from({ length: prompts }, (_, index) =>
+      this.#sequence(EVALUATION, false, recordedAt(recorded, index)),
+    );
+    const onScored = (): void => {
+      this.#rounds.delete(EVALUATION);
+      for (const sequence of sequences) this.#account.settle(sequence, 'served');
+      onDone();
+    };
+    this.#start(EVALUATION, { sequences, unscored: sequences.length, onScored });
+    this.#engines.place();
+    this.world.desk.demandChanged(this);
+  }
+
   /** The same for all rollouts of a group. */
-  #isFiltered(id: number): boolean {
-    const { recorded, filteredShare, groupSize } = this.spec;
-    if (recorded !== undefined) return at(recorded, (id - 1) % recorded.length).isFiltered;
-    const group = Math.floor((id - 1) / groupSize);
+  #isFiltered(index: number): boolean {
+    const { filteredShare, groupSize } = this.spec;
+    const group = Math.floor(index / groupSize);
     return filteredShare > 0 && this.#random.fork(`group ${group}`).uniform() < filteredShare;
   }
 
@@ -260,12 +296,15 @@ export class SimJob implements EngineOwner<SimEngine> {
     const round = this.#rounds.get(sequence.step);
     if (this.isOver || round === undefined) return;
     round.unscored--;
-    if (round.unscored === 0) this.#trainIfDue();
+    if (round.unscored > 0) return;
+    if (round.onScored === undefined) this.#trainIfDue();
+    else round.onScored();
   }
 
   #trainIfDue(): void {
     const round = this.#rounds.get(this.#stepsDone + 1);
     if (round === undefined || round.unscored > 0 || this.#stage !== null) return;
+    if (this.#rounds.has(EVALUATION)) return;
     const { spec } = this;
     if (spec.trainerLane === null) {
       for (const sequence of round.sequences) this.#account.settle(sequence, 'served');
@@ -277,13 +316,14 @@ export class SimJob implements EngineOwner<SimEngine> {
     const usable = round.sequences.filter((sequence) => !sequence.isFiltered && isFresh(sequence));
     const tokens = usable.reduce((sum, sequence) => sum + sequence.contextTokens, 0);
     // With nothing to learn from, the weights stay as they are.
-    this.#runStages(tokens > 0 ? spec.stages : [], tokens, () => {
+    const stages = tokens > 0 ? stagesOf(spec, this.#stepsDone + 1) : [];
+    this.#runStages(stages, tokens, () => {
       for (const sequence of round.sequences) {
         const fate = sequence.isFiltered ? 'filtered' : 'trained';
         this.#account.settle(sequence, isFresh(sequence) ? fate : 'expired');
       }
       for (const sequence of usable) this.#account.stale(this.#staleness(sequence, version));
-      if (tokens > 0) this.#publish();
+      if (stages.includes('actorTraining')) this.#publish();
       this.#endStep();
     });
   }
@@ -297,11 +337,7 @@ export class SimJob implements EngineOwner<SimEngine> {
   #runStages(stages: readonly ExclusiveStage[], tokens: number, onDone: () => void): void {
     const [stage, ...rest] = stages;
     if (stage === undefined) return onDone();
-    const { costs } = this.world;
-    const isTraining = stage === 'actorTraining' || stage === 'criticTraining';
-    const workMs = linear(isTraining ? costs.train : costs.score, tokens) * this.spec.computeScale;
-    const publishMs = stage === 'actorTraining' ? linear(costs.publish, this.spec.weightBytes) : 0;
-    this.#runStage(stage, workMs + publishMs, () => {
+    this.#runStage(stage, stageMs(this.world.costs, this.spec, stage, tokens), () => {
       this.#stage = null;
       this.#runStages(rest, tokens, onDone);
     });
@@ -334,9 +370,11 @@ export class SimJob implements EngineOwner<SimEngine> {
   #endStep(): void {
     this.#rounds.delete(++this.#stepsDone);
     this.#account.tokens(this.#liveTokens());
-    if (this.#stepsDone === this.spec.steps) return this.#finish();
-    this.#startWhatMay();
-    this.#trainIfDue();
+    this.#evaluate(() => {
+      if (this.#stepsDone === this.spec.steps) return this.#finish();
+      this.#startWhatMay();
+      this.#trainIfDue();
+    });
   }
 
   #finish(): void {
