@@ -1,6 +1,6 @@
 import { UserError } from '../lib/errors.js';
 import type { Policy } from '../scheduler/plan.js';
-import { calibrate } from './calibrate.js';
+import { calibrate, paceSpread } from './calibrate.js';
 import { replayScenario } from './replay-run.js';
 import { readRunFiles } from './run-files.js';
 import { simulate } from './simulate.js';
@@ -16,6 +16,8 @@ interface Times {
 export interface Comparison extends Times {
   /** Each from its own arrival to the end of its last step, a held-out evaluation after it included. */
   readonly jobs: readonly (Times & { readonly id: string })[];
+  /** See `paceSpread`. */
+  readonly paceSpread: number;
 }
 
 /**
@@ -47,6 +49,7 @@ export async function compareWithRun(
   const predictedMs = Math.max(...jobs.map(({ finishedMs }) => finishedMs));
   return {
     ...times(measuredMs, predictedMs),
+    paceSpread: paceSpread(files),
     jobs: jobs.map(({ id, measuredMs: live, predictedMs: simulated, error }) => {
       return { id, measuredMs: live, predictedMs: simulated, error };
     }),

@@ -6,7 +6,7 @@ import { policyNamed } from '../scheduler/policies/index.js';
 import { type CostModel, type LinearCost } from './cost-model.js';
 import { fit, median } from './fit.js';
 import { profileNamed } from './profiles.js';
-import { replayScenario } from './replay-run.js';
+import { type Calibration, type JobCosts, replayScenario } from './replay-run.js';
 import { readRunFiles, type RunFiles, type RunJob } from './run-files.js';
 import { engineTimes, pullCost, resumeMs, stageTimes, wakeMs, weightBytes } from './run-times.js';
 import { simulate } from './simulate.js';
@@ -16,20 +16,6 @@ const YIELDS_MAX = 1000;
 /** Simulations to find the decode times by; they stop at less than this off. */
 const ROUNDS_MAX = 6;
 const MISS_MAX = 0.003;
-
-/** What one job of a run took. */
-export interface JobCosts {
-  readonly id: string;
-  /** Decoding, by the first model of the run. */
-  readonly computeScale: number;
-  readonly stageCosts: Partial<Record<ExclusiveStage, LinearCost>>;
-}
-
-export interface Calibration {
-  readonly costs: CostModel;
-  /** In the order of the run's config. */
-  readonly jobs: readonly JobCosts[];
-}
 
 /**
  * A cost model fitted to a run of one job or several, as it stands in its folder. Jobs of the same model are taken
@@ -120,36 +106,53 @@ function jobCosts(files: RunFiles, job: RunJob): JobCosts {
   return { id: job.id, computeScale: 1, stageCosts };
 }
 
+/**
+ * How steady the machine was: training's time per token in the slowest quarter of a job's steps over that in its fastest,
+ * the most of all jobs; 1 where no job took four steps. A cost model says the same for the whole run, so with a pace that
+ * changed the makespan still comes out, but not the time of a job that was there for the fast part only.
+ */
+export function paceSpread(files: RunFiles): number {
+  const spreads = files.jobs.map((job) => {
+    const tokens = trainedTokens(job, 'actorTraining');
+    const times = stageTimes(files, job, 'actorTraining').slice(0, tokens.length);
+    if (times.length < 4) return 1;
+    const rates = [0, 1, 2, 3].map((quarter) => {
+      const from = Math.floor((times.length * quarter) / 4);
+      const to = Math.floor((times.length * (quarter + 1)) / 4);
+      const ms = times.slice(from, to).reduce((sum, time) => sum + time.ms, 0);
+      return ms / tokens.slice(from, to).reduce((sum, count) => sum + count, 0);
+    });
+    return Math.max(...rates) / Math.min(...rates);
+  });
+  return Math.max(1, ...spreads);
+}
+
 /** A stage's time against the tokens of its step, over all steps of these jobs that had it; null where none had. */
 function fitStage(files: RunFiles, jobs: readonly RunJob[], stage: ExclusiveStage): LinearCost | null {
   const amounts: number[] = [];
   const times: number[] = [];
   for (const job of jobs) {
-    const tokens = tokensByStep(job).filter(({ step }) => stagesOf(stagedOf(job), step).includes(stage));
+    const tokens = trainedTokens(job, stage);
     stageTimes(files, job, stage).forEach(({ ms }, i) => {
       const own = tokens[i];
       if (own === undefined) return;
-      amounts.push(own.tokens);
+      amounts.push(own);
       times.push(ms);
     });
   }
   return amounts.length === 0 ? null : fit(amounts, times);
 }
 
-function stagedOf({ config, weightBytes: bytes }: RunJob) {
-  const { stages, criticSteps } = config;
-  return { stages, criticSteps, computeScale: 1, weightBytes: bytes };
-}
-
-/** Tokens of prompts and completions of each step that trained on any, by step. */
-function tokensByStep({ rollouts }: RunJob): { step: number; tokens: number }[] {
+/** Tokens of prompts and completions of each step that trained on any and had that stage, by step. */
+function trainedTokens({ rollouts, config }: RunJob, stage: ExclusiveStage): number[] {
   const byStep = new Map<number, number>();
   for (const { step, promptTokens, tokens, turns = [], isTrained } of rollouts) {
     if (!isTrained) continue;
     const observed = turns.reduce((sum, { observationTokens }) => sum + observationTokens, 0);
     byStep.set(step, (byStep.get(step) ?? 0) + promptTokens + tokens + observed);
   }
-  return [...byStep.entries()].sort(([a], [b]) => a - b).map(([step, tokens]) => ({ step, tokens }));
+  const steps = [...byStep.entries()].filter(([step]) => stagesOf(config, step).includes(stage));
+  return steps.sort(([a], [b]) => a - b).map(([, tokens]) => tokens);
 }
 
 /** By job: what the decode times are to be multiplied with, the same for jobs of the same model. */

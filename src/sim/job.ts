@@ -13,21 +13,11 @@ import { Engines } from './engines.js';
 import type { SimLane } from './lane.js';
 import type { SimJobOutcome } from './outcome.js';
 import { type RecordedRollout, sequenceTokensMax, type SimJobSpec, tokensMax } from './scenario.js';
+import { EVALUATION, isEvaluationDue, type Round } from './round.js';
 import { recordedAt, SimSequence } from './sequence.js';
 import { StageRun } from './stage.js';
 import { stageMs, stagesOf } from './stage-costs.js';
 import type { World } from './world.js';
-
-interface Round {
-  readonly sequences: readonly SimSequence[];
-  /** Sequences without their reward. */
-  unscored: number;
-  /** Of a held-out evaluation: what then goes on. */
-  readonly onScored?: () => void;
-}
-
-/** The round of a held-out evaluation; those of training steps begin at 1. */
-const EVALUATION = 0;
 
 /**
  * One job as a live GRPO run behaves: rollouts of step s start once step s − 1 − bound is done, a step's stages run in
@@ -267,13 +257,9 @@ export class SimJob implements EngineOwner<SimEngine> {
   /** Measures the held-out reward, if it is time to: no step is taken meanwhile, and none begins. */
   #evaluate(onDone: () => void): void {
     const { evaluation, steps } = this.spec;
-    const done = this.#stepsDone;
-    if (evaluation === undefined) return onDone();
-    const { prompts, everySteps, recorded } = evaluation;
-    const isDue = done === 0 || done === steps || (everySteps > 0 && done % everySteps === 0);
-    if (!isDue || prompts === 0) return onDone();
-    const sequences = Array.from({ length: prompts }, (_, index) =>
-      this.#sequence(EVALUATION, false, recordedAt(recorded, index)),
+    if (evaluation === undefined || !isEvaluationDue(evaluation, this.#stepsDone, steps)) return onDone();
+    const sequences = Array.from({ length: evaluation.prompts }, (_, index) =>
+      this.#sequence(EVALUATION, false, recordedAt(evaluation.recorded, index)),
     );
     const onScored = (): void => {
       this.#rounds.delete(EVALUATION);

@@ -1,9 +1,24 @@
 import { at } from '../lib/assert.js';
 import { UserError } from '../lib/errors.js';
-import type { Calibration } from './calibrate.js';
+import type { ExclusiveStage } from '../scheduler/stages.js';
+import type { CostModel, LinearCost } from './cost-model.js';
 import type { RunFiles, RunJob, RunRollout } from './run-files.js';
 import { weightBytes } from './run-times.js';
 import type { RecordedRollout, SimEvaluation, SimJobSpec, SimScenario } from './scenario.js';
+
+/** What one job of a run took. */
+export interface JobCosts {
+  readonly id: string;
+  /** Decoding, by the first model of the run. */
+  readonly computeScale: number;
+  readonly stageCosts: Partial<Record<ExclusiveStage, LinearCost>>;
+}
+
+export interface Calibration {
+  readonly costs: CostModel;
+  /** In the order of the run's config. */
+  readonly jobs: readonly JobCosts[];
+}
 
 /**
  * A live run as a scenario: its own rollouts in their order, lengths, turns and waits, arriving when they did. Memory is

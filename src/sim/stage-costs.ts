@@ -9,7 +9,10 @@ type StagedJob = Pick<
 >;
 
 /** The stages of that step, in their order: while only the critic is trained, none of the policy's. */
-export function stagesOf({ stages, criticSteps = 0 }: StagedJob, step: number): readonly ExclusiveStage[] {
+export function stagesOf(
+  { stages, criticSteps = 0 }: Pick<StagedJob, 'stages' | 'criticSteps'>,
+  step: number,
+): readonly ExclusiveStage[] {
   if (step > criticSteps) return stages;
   return stages.filter((stage) => stage === 'valueCompute' || stage === 'criticTraining');
 }
