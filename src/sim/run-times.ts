@@ -2,8 +2,12 @@ import { median } from './fit.js';
 import { type RunFiles, type RunJob, traceName } from './run-files.js';
 import type { TraceSpan } from './run-trace-file.js';
 
-/** A pause of the host between two slices of engines is shorter; in a longer one there was nothing to do. */
-const GAP_MS_MAX = 8;
+/**
+ * A pause of the host between two slices of engines is shorter than so many slices; in a longer one there was nothing to
+ * do. Counted in slices, because a machine that others keep busy is slow at both.
+ */
+const GAP_SLICES_MAX = 6;
+const GAP_MS_MIN = 8;
 const RESIDENTS = ['trainer', 'critic', 'engine'];
 
 /** The grants of a job's stage, in their order, without the time that generation took to yield to them. */
@@ -27,6 +31,9 @@ export function stageTimes(files: RunFiles, job: RunJob, stage: string): { fromM
 export function engineTimes(files: RunFiles): ReadonlyMap<string, number> {
   const jobs = new Map(files.jobs.map((job) => [traceName(files, job, 'engine'), job.id]));
   const times = new Map(files.jobs.map(({ id }) => [id, 0]));
+  const engines = files.spans.filter(({ process, name }) => process.startsWith('lane ') && name === 'engine');
+  const sliceMs = engines.reduce((sum, { ms }) => sum + ms, 0) / Math.max(1, engines.length);
+  const gapMsMax = Math.max(GAP_MS_MIN, GAP_SLICES_MAX * sliceMs);
   for (const [process, slices] of slicesByLane(files)) {
     const yields = files.spans.filter((span) => span.process === process && span.name === 'time to yield');
     slices.forEach((slice, i) => {
@@ -34,7 +41,7 @@ export function engineTimes(files: RunFiles): ReadonlyMap<string, number> {
       if (slice.name !== 'engine' || job === undefined) return;
       const next = slices[i + 1];
       const gapMs = next?.name === 'engine' ? next.fromMs - slice.fromMs - slice.ms : 0;
-      const ms = slice.ms + (gapMs > 0 && gapMs < GAP_MS_MAX ? gapMs : 0);
+      const ms = slice.ms + (gapMs > 0 && gapMs < gapMsMax ? gapMs : 0);
       times.set(job, (times.get(job) ?? 0) + ms - overlapMs(slice.fromMs, ms, yields));
     });
   }
