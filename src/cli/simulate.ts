@@ -49,7 +49,7 @@ export async function simulate(file: string | undefined, flags: SimulateFlags): 
   }
   const { scenario } = scenarioOf(file, flags);
   const policy = await policyOf(scenario);
-  const setup = await simSetup(scenario, wishesOf(flags));
+  const setup = await simSetup(scenario, await wishesOf(flags));
   const folder = flags.out === undefined ? null : await OutFolder.create(flags.out);
   try {
     const outcome = await simulateScenario(setup.scenario, policy.plan, {
@@ -114,17 +114,27 @@ async function against(run: string, file: string | undefined, flags: SimulateFla
   }
   const { scenario } = scenarioOf(join(run, 'config.toml'), flags);
   const { plan } = await policyOf(scenario);
-  const comparison = await compareWithRun(run, plan);
+  const comparison = await compareWithRun(run, await policyOfRun(run, flags.set), plan);
   if (flags.json !== undefined) await writeText(flags.json, `${JSON.stringify(comparison, null, 2)}\n`);
   result(comparisonTable(comparison));
   return EXIT_OK;
 }
 
-function wishesOf({ lanes, seed, calibrate: run }: SimulateFlags): SimWishes {
+/** The one the run ran under, whatever the command line says. */
+async function policyOfRun(run: string, set: readonly string[] = []): Promise<Policy> {
+  const { scenario } = scenarioOf(join(run, 'config.toml'), { set });
+  return (await policyOf(scenario)).plan;
+}
+
+async function wishesOf({ lanes, seed, calibrate: run }: SimulateFlags): Promise<SimWishes> {
   const wishes: { -readonly [Key in keyof SimWishes]: SimWishes[Key] } = {};
   if (lanes !== undefined) wishes.lanes = wholeIn('lanes', lanes, 1, SIM_LANES_MAX);
   if (seed !== undefined) wishes.seed = wholeIn('seed', seed, 0, seedField.maxValue ?? 0);
-  if (run !== undefined) wishes.costs = calibrate(run);
+  if (run !== undefined) {
+    const { costs, jobs } = await calibrate(run, await policyOfRun(run, []));
+    wishes.costs = costs;
+    wishes.computeScales = new Map(jobs.map(({ id, computeScale }) => [id, computeScale]));
+  }
   return wishes;
 }
 

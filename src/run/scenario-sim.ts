@@ -3,10 +3,10 @@ import { UserError } from '../lib/errors.js';
 import { Random, seedKey } from '../lib/prng.js';
 import { readHfConfig } from '../model/hf-config.js';
 import { paramLayout } from '../model/layout.js';
-import type { ExclusiveStage } from '../scheduler/stages.js';
 import type { CostModel } from '../sim/cost-model.js';
 import { type Distribution, draw, loaded } from '../sim/distribution.js';
 import { profileNamed } from '../sim/profiles.js';
+import { stagesOfStep } from '../sim/run-config-file.js';
 import type { SimFaults, SimJobSpec, SimScenario } from '../sim/scenario.js';
 import { Assumptions } from './scenario-assumptions.js';
 import { placesOf, type Place } from './scenario-places.js';
@@ -18,6 +18,8 @@ export interface SimWishes {
   readonly seed?: number;
   /** In place of the scenario's profile. */
   readonly costs?: CostModel;
+  /** Measured, by the ids of the jobs of a run; they count for jobs of the same id that name none of their own. */
+  readonly computeScales?: ReadonlyMap<string, number>;
 }
 
 /** A scenario as the simulator takes it. */
@@ -51,7 +53,8 @@ export async function simSetup(scenario: Scenario, wishes: SimWishes = {}): Prom
   const { sim, scheduler } = scenario;
   const seed = wishes.seed ?? scenario.seed;
   const laneCount = wishes.lanes ?? sim.lanes ?? scenario.lanes.count;
-  const costs = wishes.costs ?? profileNamed(sim.profile ?? DEFAULT_PROFILE);
+  const profile = wishes.costs ?? profileNamed(sim.profile ?? DEFAULT_PROFILE);
+  const costs = { ...profile, sliceMs: scenario.lanes.sliceBudgetUs / 1000 };
   const assumptions = new Assumptions();
   if (sim.profile === undefined && wishes.costs === undefined) {
     assumptions.note(`costs of the profile ${costs.name} (sim.profile, --calibrate)`);
@@ -60,7 +63,7 @@ export async function simSetup(scenario: Scenario, wishes: SimWishes = {}): Prom
   const places = placesOf(scenario, laneCount);
   const jobs: SimJobSpec[] = [];
   for (const job of scenario.jobs) {
-    const size = await sizeOf(job, costs, assumptions);
+    const size = await sizeOf(job, costs, wishes, assumptions);
     const arrivals = arrivalsOf(job, seed);
     for (const place of at(places, scenario.jobs.indexOf(job))) {
       const arrivesMs = job.arrivesS * 1000 + arrivals(place.copy);
@@ -114,6 +117,7 @@ interface Size {
 async function sizeOf(
   { id, config, sim }: ScenarioJob,
   costs: CostModel,
+  { computeScales }: SimWishes,
   assumptions: Assumptions,
 ): Promise<Size> {
   const known = sim.weightBytes ?? (await bytesOfModel(config.model.path));
@@ -121,7 +125,8 @@ async function sizeOf(
   if (known === null) {
     assumptions.of(id, `a model of ${weightBytes} bytes, as in the cost model (weight_bytes)`);
   }
-  if (sim.computeScale !== undefined) return { weightBytes, computeScale: sim.computeScale };
+  const measured = sim.computeScale ?? computeScales?.get(id);
+  if (measured !== undefined) return { weightBytes, computeScale: measured };
   // A smaller model is hardly faster: a step then is mostly what does not depend on its size.
   const computeScale = costs.modelBytes > 0 ? Math.max(1, weightBytes / costs.modelBytes) : 1;
   assumptions.of(id, `compute_scale ${Number(computeScale.toPrecision(3))}, by the bytes of its weights`);
@@ -154,24 +159,25 @@ function jobSpec(
   assumptions: Assumptions,
 ): SimJobSpec {
   const { config, sim } = job;
-  const { rollout, algorithm, engine, steps } = config;
+  const { rollout, algorithm, critic, engine, steps } = config;
   const given = (name: string, written: typeof sim.turns, otherwise: Distribution): Distribution => {
     if (written !== undefined) return loaded(written, '.');
     assumptions.of(job.id, `${name} ${distributionText(otherwise)}`);
     return otherwise;
   };
-  const stages: ExclusiveStage[] = [
-    ...(algorithm.oldLogProbs === 'recomputed' ? (['oldLogProbs'] as const) : []),
-    ...(algorithm.klCoefficient > 0 ? (['refLogProbs'] as const) : []),
-    'actorTraining',
-  ];
+  const hasCritic = algorithm.name === 'ppo';
+  const stages = stagesOfStep({
+    hasCritic,
+    recomputes: algorithm.oldLogProbs === 'recomputed',
+    hasReference: algorithm.klCoefficient > 0,
+  });
   const length: Distribution = {
     kind: 'lognormal',
     median: Math.max(1, rollout.maxTokens * LENGTH.medianShare),
     sigma: LENGTH.sigma,
     max: rollout.maxTokens,
   };
-  if (algorithm.updatesPerStep > 1) assumptions.of(job.id, 'one update a step');
+  if (config.evaluation.heldoutPrompts > 0) assumptions.of(job.id, 'no held-out evaluation');
   return {
     id: place.id,
     arrivesMs,
@@ -195,7 +201,10 @@ function jobSpec(
     engineLanes: place.lanes,
     // As the runner counts them: weights twice for an engine; weights, gradients and both moments for a trainer.
     engineBytes: 2 * size.weightBytes,
-    trainerBytes: 4 * size.weightBytes,
+    // As much again for a critic: its layers are the policy's.
+    trainerBytes: (hasCritic ? 8 : 4) * size.weightBytes,
+    updatesPerStep: algorithm.updatesPerStep,
+    ...(hasCritic ? { criticEpochs: critic.epochs, criticSteps: critic.warmupSteps } : {}),
     weightBytes: size.weightBytes,
     tokenLatencyMs: job.tokenLatencyMs,
   };

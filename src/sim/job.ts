@@ -5,19 +5,21 @@ import type { SleepOrder, WakeOrder } from '../scheduler/plan.js';
 import type { EndedRollout } from '../scheduler/lengths.js';
 import type { RoundRule } from '../scheduler/rounds.js';
 import type { ExclusiveStage } from '../scheduler/stages.js';
-import type { Demand, JobSpec, LaneId } from '../scheduler/state.js';
+import type { Demand, LaneId } from '../scheduler/state.js';
 import { JobAccount } from './account.js';
-import { linear } from './cost-model.js';
 import { draw } from './distribution.js';
 import type { SimEngine } from './engine.js';
 import type { EngineOwner } from './engine-surroundings.js';
 import { Engines } from './engines.js';
 import type { SimLane } from './lane.js';
 import type { SimJobOutcome } from './outcome.js';
-import { sequenceTokensMax, type SimJobSpec, tokensMax } from './scenario.js';
+import { jobSpecOf } from './job-spec.js';
+import { type SimJobSpec, tokensMax } from './scenario.js';
+import { EVALUATION, isEvaluationDue, type Evaluation } from './evaluation.js';
 import { Rounds, type StepRound } from './rounds.js';
 import type { SimSequence } from './sequence.js';
 import { StageRun } from './stage.js';
+import { stageMs, stagesOf } from './stage-costs.js';
 import type { World } from './world.js';
 
 /**
@@ -35,6 +37,7 @@ export class SimJob implements EngineOwner<SimEngine> {
   readonly #rounds: Rounds;
   /** By step. */
   readonly #open = new Map<number, StepRound>();
+  #evaluation: Evaluation | null = null;
   #stepsDone = 0;
   /** Unfinished, and of these those in their environment. */
   #outstanding = 0;
@@ -84,10 +87,10 @@ export class SimJob implements EngineOwner<SimEngine> {
   arrive(): void {
     const { world, spec } = this;
     this.startedMs = world.clock.nowMs;
-    const job = this.#jobSpec();
+    const job = jobSpecOf(spec, world.faults);
     world.desk.tell(() => world.scheduler.dispatch({ kind: 'jobAdded', job }));
     if (spec.trainerLane === null) return this.#prepared();
-    this.#runStage('init', linear(world.costs.init, spec.weightBytes), () => this.#prepared());
+    this.#runStage('init', stageMs(world.costs, spec, 'init', spec.weightBytes), () => this.#prepared());
   }
 
   /** Its time is up: what is unfinished is given up. */
@@ -97,10 +100,9 @@ export class SimJob implements EngineOwner<SimEngine> {
     this.#stage?.abandon();
     this.#engines.weightsExist();
     for (const engine of this.#engines.awake) engine.evict();
-    for (const { kept } of this.#open.values()) {
-      for (const sequence of kept) this.#account.settle(sequence, 'aborted');
-    }
+    for (const sequence of this.#live()) this.#account.settle(sequence, 'aborted');
     this.#open.clear();
+    this.#evaluation = null;
     this.#outstanding = this.#thinking = this.#outstandingTokens = 0;
     this.#engines.clearQueue();
     this.#finish();
@@ -168,7 +170,7 @@ export class SimJob implements EngineOwner<SimEngine> {
       const { tokens, contextTokens } = sequence;
       this.#ended.push({ promptTokens: contextTokens - tokens, tokens });
       this.#endInRound(sequence);
-      const rewardMs = draw(this.spec.rewardMs, this.#stageRandom);
+      const rewardMs = sequence.rewardMs ?? draw(this.spec.rewardMs, this.#stageRandom);
       if (rewardMs > 0) this.world.clock.after(rewardMs, () => this.#scored(sequence));
       else this.#scored(sequence);
     } else {
@@ -215,30 +217,11 @@ export class SimJob implements EngineOwner<SimEngine> {
     };
   }
 
-  #jobSpec(): JobSpec {
-    const { id, weight, trainerLane, engineLanes, slotsMax, engineBytes, trainerBytes } = this.spec;
-    const { groupsPerStep, groupSize, tokenLatencyMs } = this.spec;
-    const stepRollouts = trainerLane === null ? 0 : groupsPerStep * groupSize;
-    const { kvTokens } = this.spec;
-    const kv =
-      kvTokens === undefined
-        ? {}
-        : {
-            kv: {
-              tokens: kvTokens,
-              sequenceTokensMax: sequenceTokensMax(this.spec, this.world.faults.stragglers?.factor),
-            },
-          };
-    const step = stepRollouts === 0 ? {} : { step: { prompts: groupsPerStep, samples: groupSize } };
-    const lanes = { trainerLane, engineLanes, slotsMax, engineBytes, trainerBytes };
-    return { id, weight, ...lanes, ...kv, ...step, version: 0, stepRollouts, tokenLatencyMs };
-  }
-
   #prepared(): void {
     if (this.isOver) return;
     this.#stage = null;
     this.#engines.weightsExist();
-    this.#startWhatMay();
+    this.#evaluate(() => this.#startWhatMay());
   }
 
   #startWhatMay(): void {
@@ -248,9 +231,29 @@ export class SimJob implements EngineOwner<SimEngine> {
       if (this.#open.has(step)) continue;
       const round = this.#rounds.start(step, this.world.clock.nowMs);
       this.#open.set(step, round);
-      this.#outstanding += round.sequences.length;
-      this.#engines.add(round.sequences);
+      this.#start(round.sequences);
     }
+    this.#engines.place();
+    this.world.desk.demandChanged(this);
+  }
+
+  #start(sequences: readonly SimSequence[]): void {
+    this.#outstanding += sequences.length;
+    this.#engines.add(sequences);
+  }
+
+  /** Measures the held-out reward, if it is time to: no step is taken meanwhile, and none begins. */
+  #evaluate(onDone: () => void): void {
+    const { evaluation, steps } = this.spec;
+    if (evaluation === undefined || !isEvaluationDue(evaluation, this.#stepsDone, steps)) return onDone();
+    const sequences = this.#rounds.heldout(evaluation);
+    const onScored = (): void => {
+      this.#evaluation = null;
+      for (const sequence of sequences) this.#account.settle(sequence, 'served');
+      onDone();
+    };
+    this.#evaluation = { sequences, unscored: sequences.length, onScored };
+    this.#start(sequences);
     this.#engines.place();
     this.world.desk.demandChanged(this);
   }
@@ -275,15 +278,25 @@ export class SimJob implements EngineOwner<SimEngine> {
   }
 
   #scored(sequence: SimSequence): void {
+    if (this.isOver) return;
+    if (sequence.step === EVALUATION) return this.#scoredHeldout();
     const round = this.#open.get(sequence.step);
-    if (this.isOver || round === undefined || sequence.status === 'aborted') return;
+    if (round === undefined || sequence.status === 'aborted') return;
     round.scored(sequence);
     if (round.isScored) this.#trainIfDue();
+  }
+
+  #scoredHeldout(): void {
+    const evaluation = this.#evaluation;
+    if (evaluation === null) return;
+    evaluation.unscored--;
+    if (evaluation.unscored === 0) evaluation.onScored();
   }
 
   #trainIfDue(): void {
     const round = this.#open.get(this.#stepsDone + 1);
     if (round === undefined || !round.isScored || this.#stage !== null) return;
+    if (this.#evaluation !== null) return;
     const { spec } = this;
     const { kept } = round;
     if (spec.trainerLane === null) {
@@ -296,13 +309,14 @@ export class SimJob implements EngineOwner<SimEngine> {
     const usable = kept.filter((sequence) => !sequence.isFiltered && isFresh(sequence));
     const tokens = usable.reduce((sum, sequence) => sum + sequence.contextTokens, 0);
     // With nothing to learn from, the weights stay as they are.
-    this.#runStages(tokens > 0 ? spec.stages : [], tokens, () => {
+    const stages = tokens > 0 ? stagesOf(spec, this.#stepsDone + 1) : [];
+    this.#runStages(stages, tokens, () => {
       for (const sequence of kept) {
         const fate = sequence.isFiltered ? 'filtered' : 'trained';
         this.#account.settle(sequence, isFresh(sequence) ? fate : 'expired');
       }
       for (const sequence of usable) this.#account.stale(this.#staleness(sequence, version));
-      if (tokens > 0) this.#publish();
+      if (stages.includes('actorTraining')) this.#publish();
       this.#endStep();
     });
   }
@@ -316,11 +330,7 @@ export class SimJob implements EngineOwner<SimEngine> {
   #runStages(stages: readonly ExclusiveStage[], tokens: number, onDone: () => void): void {
     const [stage, ...rest] = stages;
     if (stage === undefined) return onDone();
-    const { costs } = this.world;
-    const isTraining = stage === 'actorTraining' || stage === 'criticTraining';
-    const workMs = linear(isTraining ? costs.train : costs.score, tokens) * this.spec.computeScale;
-    const publishMs = stage === 'actorTraining' ? linear(costs.publish, this.spec.weightBytes) : 0;
-    this.#runStage(stage, workMs + publishMs, () => {
+    this.#runStage(stage, stageMs(this.world.costs, this.spec, stage, tokens), () => {
       this.#stage = null;
       this.#runStages(rest, tokens, onDone);
     });
@@ -355,9 +365,11 @@ export class SimJob implements EngineOwner<SimEngine> {
     if (round !== undefined) this.#rounds.stepEnded(round, this.world.clock.nowMs);
     this.#open.delete(this.#stepsDone);
     this.#account.tokens(this.#liveTokens());
-    if (this.#stepsDone === this.spec.steps) return this.#finish();
-    this.#startWhatMay();
-    this.#trainIfDue();
+    this.#evaluate(() => {
+      if (this.#stepsDone === this.spec.steps) return this.#finish();
+      this.#startWhatMay();
+      this.#trainIfDue();
+    });
   }
 
   #finish(): void {
@@ -367,11 +379,15 @@ export class SimJob implements EngineOwner<SimEngine> {
     this.onOver();
   }
 
-  /** All sequences with no fate yet, with what their engines have sampled by now. */
+  /** Of all sequences with no fate yet, with what their engines have sampled by now. */
   #liveTokens(): number {
     for (const engine of this.#engines.awake) engine.commit();
-    let live = 0;
-    for (const { kept } of this.#open.values()) for (const { tokens } of kept) live += tokens;
-    return live;
+    return this.#live().reduce((sum, { tokens }) => sum + tokens, 0);
+  }
+
+  /** All sequences with no fate yet. */
+  #live(): SimSequence[] {
+    const training = [...this.#open.values()].flatMap(({ kept }) => kept);
+    return [...training, ...(this.#evaluation?.sequences ?? [])];
   }
 }

@@ -1,6 +1,9 @@
 import { UserError } from '../lib/errors.js';
 import type { CostModel } from './cost-model.js';
 
+/** As lanes.slice_budget_us by default. */
+const SLICE_MS = 4;
+
 /**
  * The software adapter on 2 cores with the shipped model (448 kB of weights). Decode: least squares over the device
  * times of bench/results/decode-llvmpipe.json at 1, 8, 32 and 128 rows. Training: 3,712 tokens in 0.8 s of a run of
@@ -13,6 +16,7 @@ const llvmpipe: CostModel = {
   source: 'measured on Mesa llvmpipe, 2 cores, arithmetic-tiny; waking and init are estimates',
   modelBytes: 448_256,
   decode: { stepMs: 2.5, rowMs: 0.12, prefillRowMs: 0.1, batchRows: 512 },
+  sliceMs: SLICE_MS,
   train: { ms: 7.4, msPerUnit: 0.21 },
   score: { ms: 2.5, msPerUnit: 0.07 },
   init: { ms: 300, msPerUnit: 1e-5 },
@@ -30,6 +34,7 @@ const gpu: CostModel = {
   source: 'hypothetical: round numbers for one large GPU and 8 billion parameters, measured nowhere',
   modelBytes: 16e9,
   decode: { stepMs: 14, rowMs: 0.05, prefillRowMs: 0.04, batchRows: 8192 },
+  sliceMs: SLICE_MS,
   train: { ms: 500, msPerUnit: 0.25 },
   score: { ms: 100, msPerUnit: 0.08 },
   init: { ms: 30_000, msPerUnit: 5e-7 },

@@ -1,9 +1,9 @@
-import { at } from '../lib/assert.js';
 import type { Random } from '../lib/prng.js';
 import { nextRound, Round, type RoundRule, type StepShape } from '../scheduler/rounds.js';
 import type { SimRounds } from './outcome.js';
-import type { SimFaults, SimJobSpec } from './scenario.js';
-import { SimSequence } from './sequence.js';
+import type { SimEvaluation, SimFaults, SimJobSpec } from './scenario.js';
+import { EVALUATION } from './evaluation.js';
+import { recordedAt, SimSequence } from './sequence.js';
 
 /** Cycles of which is kept how long they took. */
 const CYCLES_MAX = 10_000;
@@ -103,6 +103,16 @@ export class Rounds {
     return new StepRound(sequences, new Round(kind, this.#step, started));
   }
 
+  /** The rollouts of a held-out evaluation. */
+  heldout({ prompts, recorded }: SimEvaluation): SimSequence[] {
+    return Array.from({ length: prompts }, (_, index) => {
+      const id = ++this.#sequences;
+      const course = { recorded: recordedAt(recorded, index), isFiltered: false };
+      const random = this.random.fork(`held-out ${id}`);
+      return new SimSequence(id, EVALUATION, course, this.spec, this.faults, random);
+    });
+  }
+
   /** Begun anew, these prompts are the very same work. */
   defer(prompts: readonly number[]): void {
     this.#deferred.push(...prompts);
@@ -126,14 +136,14 @@ export class Rounds {
     const number = prompt * groupSize + (sample % groupSize) + 1;
     const isSpare = sample >= groupSize;
     const random = this.random.fork(isSpare ? `spare ${prompt} ${sample}` : number);
-    const course = { number, isFiltered: this.#isFiltered(prompt, number) };
+    const recorded = recordedAt(this.spec.recorded, number - 1);
+    const course = { recorded, isFiltered: recorded?.isFiltered ?? this.#isFiltered(prompt) };
     return new SimSequence(++this.#sequences, step, course, this.spec, this.faults, random);
   }
 
   /** The same for all rollouts of a group. */
-  #isFiltered(prompt: number, number: number): boolean {
-    const { recorded, filteredShare } = this.spec;
-    if (recorded !== undefined) return at(recorded, (number - 1) % recorded.length).isFiltered;
+  #isFiltered(prompt: number): boolean {
+    const { filteredShare } = this.spec;
     return filteredShare > 0 && this.random.fork(`group ${prompt}`).uniform() < filteredShare;
   }
 }

@@ -2,89 +2,99 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parse } from 'smol-toml';
 import { z } from 'zod';
+import { at } from '../lib/assert.js';
 import { errorText, UserError } from '../lib/errors.js';
-
-/** A stretch of a run's trace, in ms since the run began. */
-export interface TraceSpan {
-  readonly process: string;
-  readonly thread: string;
-  readonly name: string;
-  readonly fromMs: number;
-  readonly ms: number;
-  /** Of weights on their way; 0 for everything else. */
-  readonly bytes: number;
-}
+import { type JobConfig, readRunConfig } from './run-config-file.js';
+import { readTrace, rewardKey, type TraceFile } from './run-trace-file.js';
+import type { RecordedTurn } from './scenario.js';
 
 /** A rollout that was trained on or could have been. */
 export interface RunRollout {
   readonly step: number;
+  /** The opening of an episode of several turns included. */
   readonly promptTokens: number;
   readonly tokens: number;
   readonly isTrained: boolean;
   readonly isFiltered: boolean;
+  /** Left out of a rollout of one turn. */
+  readonly turns?: readonly RecordedTurn[];
+  /** From its last token to its reward; null where nobody knows. */
+  readonly rewardMs: number | null;
+}
+
+/** One job of a run. */
+export interface RunJob {
+  readonly id: string;
+  readonly config: JobConfig;
+  /** Since the run began: when it came, and when its last step was told of, a held-out evaluation after it included. */
+  readonly arrivesMs: number;
+  readonly endMs: number;
+  readonly steps: readonly { readonly step: number; readonly endMs: number; readonly stepMs: number }[];
+  readonly rollouts: readonly RunRollout[];
+  /** All sampled tokens, held-out rollouts included; null where no summary says. */
+  readonly tokensDecoded: number | null;
+  /** Of one version of its weights; 0 where no summary says. */
+  readonly weightBytes: number;
 }
 
 /** What a live run has left in its folder, as far as a simulation of it needs it. */
-export interface RunFiles {
-  readonly spans: readonly TraceSpan[];
-  readonly rollouts: readonly RunRollout[];
-  readonly steps: readonly { readonly step: number; readonly endMs: number; readonly stepMs: number }[];
-  readonly promptsPerStep: number;
-  readonly samplesPerPrompt: number;
-  readonly stalenessVersionsMax: number;
-  readonly usesReference: boolean;
-  readonly recomputesLogProbs: boolean;
-  readonly slots: number;
-  readonly batchRows: number;
+export interface RunFiles extends TraceFile {
   readonly lanes: number;
+  readonly sliceMs: number | null;
+  readonly jobs: readonly RunJob[];
 }
 
-const traceSchema = z.object({
-  traceEvents: z.array(
-    z.object({
-      ph: z.string(),
-      name: z.string(),
-      pid: z.number(),
-      tid: z.number(),
-      ts: z.number().optional(),
-      dur: z.number().optional(),
-      args: z.record(z.string(), z.unknown()).optional(),
-    }),
-  ),
+const turnSchema = z.object({
+  start: z.number(),
+  end: z.number(),
+  observation_token_ids: z.array(z.number()),
+  environment_ms: z.number().nullable(),
 });
 const rolloutSchema = z.object({
+  id: z.union([z.string(), z.number()]).optional(),
   step: z.number(),
   prompt_token_ids: z.array(z.number()),
   token_ids: z.array(z.number()),
   fate: z.string(),
+  episode: z.object({ opening_token_ids: z.array(z.number()), turns: z.array(turnSchema) }).optional(),
 });
 const stepSchema = z.object({ step: z.number(), time_s: z.number(), 'time/step_s': z.number().optional() });
-const configSchema = z.object({
-  rollout: z.object({ prompts_per_step: z.number(), samples_per_prompt: z.number() }),
-  algorithm: z.object({
-    kl_coefficient: z.number(),
-    staleness_versions_max: z.number(),
-    old_log_probs: z.string(),
-  }),
-  engine: z.object({ slots: z.number(), batch_tokens: z.number() }),
-  lanes: z.object({ count: z.number() }),
+const jobSummarySchema = z.object({
+  tokens: z.object({ decoded: z.number() }),
+  weights: z.object({ publishes: z.number(), bytes_broadcast: z.number() }),
 });
+const summarySchema = z.object({ jobs: z.record(z.string(), z.object({ arrived_s: z.number() })) });
 
-/** @throws UserError when a file is missing or is not what a run writes. */
+/**
+ * Reads the folder of a run of one job (its files beside the trace) or of several (`jobs/ID/` for each).
+ *
+ * @throws UserError when a file is missing or is not what a run writes.
+ */
 export function readRunFiles(folder: string): RunFiles {
-  const config = checked(folder, 'config.toml', (text) => configSchema.parse(parse(text)));
-  const rollouts = checked(folder, 'rollouts.jsonl', (text) => {
-    return linesOf(text).map((line): RunRollout => {
-      const { step, prompt_token_ids: prompt, token_ids: tokens, fate } = rolloutSchema.parse(line);
-      return {
-        step,
-        promptTokens: prompt.length,
-        tokens: tokens.length,
-        isTrained: fate === 'trained',
-        isFiltered: fate === 'filtered',
-      };
-    });
+  const { lanes, jobs, sliceMs } = checked(folder, 'config.toml', (text) => readRunConfig(parse(text)));
+  const trace = checked(folder, 'trace.json', readTrace);
+  if (jobs.length === 1) {
+    const config = at(jobs, 0);
+    const asked = trace.spans.filter(({ process, thread }) => process === 'scheduler' && thread === 'init');
+    const arrivesMs = asked.reduce((first, { fromMs }) => Math.min(first, fromMs), Infinity);
+    return { ...trace, lanes, sliceMs, jobs: [readJob(folder, config, arrivesMs, trace)] };
+  }
+  const arrived = checked(folder, 'summary.json', (text) => summarySchema.parse(JSON.parse(text))).jobs;
+  const known = jobs.flatMap((config) => {
+    const own = arrived[config.id];
+    // A job that the run ended before it came is in no summary.
+    if (own === undefined) return [];
+    return [readJob(join(folder, 'jobs', config.id), config, own.arrived_s * 1000, trace)];
   });
+  return { ...trace, lanes, sliceMs, jobs: known };
+}
+
+/** A resident, stage or event of a job as the trace names it: after the job where the run had several. */
+export function traceName({ jobs }: Pick<RunFiles, 'jobs'>, job: RunJob, what: string): string {
+  return jobs.length > 1 ? `${job.id} ${what}` : what;
+}
+
+function readJob(folder: string, config: JobConfig, askedMs: number, { rewardMs }: TraceFile): RunJob {
   const steps = checked(folder, 'metrics.jsonl', (text) => {
     return linesOf(text).flatMap((line) => {
       const { step, time_s: seconds, 'time/step_s': stepSeconds } = stepSchema.parse(line);
@@ -92,44 +102,49 @@ export function readRunFiles(folder: string): RunFiles {
       return [{ step, endMs: seconds * 1000, stepMs: stepSeconds * 1000 }];
     });
   });
-  const { engine, lanes, rollout, algorithm } = config;
+  const rollouts = checked(folder, 'rollouts.jsonl', (text) => {
+    const rewardOf = (id: string | number | undefined) =>
+      id === undefined ? null : (rewardMs.get(rewardKey(config.id, String(id))) ?? null);
+    return linesOf(text).map((line) => {
+      const record = rolloutSchema.parse(line);
+      return rolloutOf(record, rewardOf(record.id));
+    });
+  });
+  const told = optional(folder, 'summary.json', (text) => jobSummarySchema.parse(JSON.parse(text)));
+  const sends = (told?.weights.publishes ?? 0) * config.lanes.length;
+  const first = steps[0];
   return {
-    spans: checked(folder, 'trace.json', spansOf),
-    rollouts,
+    id: config.id,
+    config,
+    // A run of one job without its stages on record began with its first step, as far as anybody can tell.
+    arrivesMs: Number.isFinite(askedMs) ? askedMs : Math.max(0, (first?.endMs ?? 0) - (first?.stepMs ?? 0)),
+    endMs: steps.at(-1)?.endMs ?? 0,
     steps,
-    promptsPerStep: rollout.prompts_per_step,
-    samplesPerPrompt: rollout.samples_per_prompt,
-    stalenessVersionsMax: algorithm.staleness_versions_max,
-    usesReference: algorithm.kl_coefficient > 0,
-    recomputesLogProbs: algorithm.old_log_probs === 'recomputed',
-    slots: engine.slots,
-    batchRows: engine.batch_tokens,
-    lanes: lanes.count,
+    rollouts,
+    tokensDecoded: told?.tokens.decoded ?? null,
+    weightBytes: sends === 0 ? 0 : (told?.weights.bytes_broadcast ?? 0) / sends,
   };
 }
 
-/** Bytes of a version of the weights, by what was pulled or published; 0 when neither crossed the host. */
-export function weightBytes({ spans }: RunFiles): number {
-  return spans.reduce((most, { thread, bytes }) => (thread === 'weights' ? Math.max(most, bytes) : most), 0);
-}
-
-function spansOf(text: string): TraceSpan[] {
-  const { traceEvents } = traceSchema.parse(JSON.parse(text));
-  const processes = new Map<number, string>();
-  const threads = new Map<string, string>();
-  for (const { ph, name, pid, tid, args } of traceEvents) {
-    if (ph !== 'M' || typeof args?.['name'] !== 'string') continue;
-    if (name === 'process_name') processes.set(pid, args['name']);
-    if (name === 'thread_name') threads.set(`${pid} ${tid}`, args['name']);
-  }
-  return traceEvents.flatMap(({ ph, name, pid, tid, ts, dur, args }) => {
-    if (ph !== 'X' || ts === undefined || dur === undefined) return [];
-    const bytes = args?.['bytes'];
-    const where = { process: processes.get(pid) ?? '', thread: threads.get(`${pid} ${tid}`) ?? '' };
-    return [
-      { ...where, name, fromMs: ts / 1000, ms: dur / 1000, bytes: typeof bytes === 'number' ? bytes : 0 },
-    ];
-  });
+function rolloutOf(record: z.infer<typeof rolloutSchema>, rewardMs: number | null): RunRollout {
+  const { step, prompt_token_ids: prompt, token_ids: tokens, fate, episode } = record;
+  const own = { step, isTrained: fate === 'trained', isFiltered: fate === 'filtered' };
+  const whole = { ...own, promptTokens: prompt.length, tokens: tokens.length, rewardMs };
+  if (episode === undefined || episode.turns.length === 0) return whole;
+  const last = episode.turns.length - 1;
+  const turns = episode.turns.map((turn, i): RecordedTurn => ({
+    tokens: Math.max(1, turn.end - turn.start),
+    waitMs: i === last ? 0 : (turn.environment_ms ?? 0),
+    observationTokens: i === last ? 0 : turn.observation_token_ids.length,
+  }));
+  return {
+    ...whole,
+    promptTokens: prompt.length + episode.opening_token_ids.length,
+    tokens: turns.reduce((sum, turn) => sum + turn.tokens, 0),
+    turns,
+    // What the environment says to the last turn comes before the reward.
+    rewardMs: (rewardMs ?? 0) + (at(episode.turns, last).environment_ms ?? 0),
+  };
 }
 
 function linesOf(text: string): unknown[] {
@@ -137,6 +152,15 @@ function linesOf(text: string): unknown[] {
     .split('\n')
     .filter((line) => line !== '')
     .map((line): unknown => JSON.parse(line));
+}
+
+function optional<T>(folder: string, name: string, read: (text: string) => T): T | null {
+  try {
+    return checked(folder, name, read);
+  } catch (error) {
+    if (error instanceof UserError) return null;
+    throw error;
+  }
 }
 
 function checked<T>(folder: string, name: string, read: (text: string) => T): T {

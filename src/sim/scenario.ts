@@ -1,7 +1,7 @@
 import { UserError } from '../lib/errors.js';
 import { isExclusive, type ExclusiveStage } from '../scheduler/stages.js';
 import type { JobId, LaneId } from '../scheduler/state.js';
-import type { CostModel } from './cost-model.js';
+import type { CostModel, LinearCost } from './cost-model.js';
 import { type Distribution, largest } from './distribution.js';
 
 /** What a job has to do, as far as a live run would have it from its model and its task. */
@@ -24,11 +24,32 @@ export interface SimWork {
   readonly computeScale: number;
 }
 
-/** The course of a rollout of one turn that was really run. */
+/** One turn of a rollout that was really run; of the last one there is neither wait nor observation. */
+export interface RecordedTurn {
+  readonly tokens: number;
+  readonly waitMs: number;
+  readonly observationTokens: number;
+}
+
+/** The course of a rollout that was really run. */
 export interface RecordedRollout {
   readonly promptTokens: number;
+  /** Over all turns. */
   readonly tokens: number;
   readonly isFiltered: boolean;
+  /** Left out of a rollout of one turn. */
+  readonly turns?: readonly RecordedTurn[];
+  /** From its end to its reward; null or left out: drawn. */
+  readonly rewardMs?: number | null;
+}
+
+/** One rollout of each held-out prompt before the first step, after the last and after every so many. */
+export interface SimEvaluation {
+  readonly prompts: number;
+  /** 0: only before the first step and after the last. */
+  readonly everySteps: number;
+  /** As the job's own `recorded`. */
+  readonly recorded?: readonly RecordedRollout[];
 }
 
 /** One job of a simulation. */
@@ -56,6 +77,15 @@ export interface SimJobSpec extends SimWork {
   readonly kvTokens?: number;
   /** In place of what is drawn: these rollouts in this order, over again when they are used up. */
   readonly recorded?: readonly RecordedRollout[];
+  /** Left out: none. */
+  readonly evaluation?: SimEvaluation;
+  /** Optimizer steps of a step, and how often the critic takes them; 1 when left out. */
+  readonly updatesPerStep?: number;
+  readonly criticEpochs?: number;
+  /** First steps, in which the critic alone is trained; 0 when left out. */
+  readonly criticSteps?: number;
+  /** What its stages take per token, or `init` per byte of weights, in place of what the cost model says. */
+  readonly stageCosts?: Partial<Record<ExclusiveStage, LinearCost>>;
 }
 
 export interface SimLaneSpec {
@@ -87,7 +117,10 @@ export interface SimScenario {
 
 /** Most tokens one rollout of the job may have sampled: what a scheduler may know of its length beforehand. */
 export function tokensMax(job: SimJobSpec): number {
-  if (job.recorded !== undefined) return job.recorded.reduce((most, { tokens }) => Math.max(most, tokens), 1);
+  if (job.recorded !== undefined) {
+    const longest = job.recorded.reduce((most, { tokens }) => Math.max(most, tokens), 1);
+    return Math.max(longest, Math.ceil(largest(job.completionTokens)));
+  }
   return Math.max(1, Math.ceil(largest(job.completionTokens))) * Math.max(1, Math.ceil(largest(job.turns)));
 }
 

@@ -2,14 +2,7 @@ import { assert, at } from '../lib/assert.js';
 import type { Random } from '../lib/prng.js';
 import { draw, drawCount } from './distribution.js';
 import type { HeapItem } from './heap.js';
-import type { SimFaults, SimJobSpec } from './scenario.js';
-
-/** One turn of an episode: what the model samples, and what the environment then takes and gives back. */
-interface Turn {
-  readonly tokens: number;
-  readonly waitMs: number;
-  readonly observationTokens: number;
-}
+import type { RecordedRollout, RecordedTurn, SimFaults, SimJobSpec } from './scenario.js';
 
 /** Where a sequence's KV is. */
 export interface KvHome {
@@ -20,8 +13,8 @@ export interface KvHome {
 
 /** What decides how a sequence goes, whenever and wherever it runs. */
 export interface SimCourse {
-  /** Of the recorded rollouts, which one it is: counts from 1. */
-  readonly number: number;
+  /** How it went in a run, where that is known. */
+  readonly recorded: RecordedRollout | undefined;
   /** Its group teaches nothing. */
   readonly isFiltered: boolean;
 }
@@ -49,7 +42,9 @@ export class SimSequence implements HeapItem {
   readonly tie: number;
   /** When it lost its slot in the middle of a turn; null while it has one, or none of its turn's tokens. */
   stoppedMs: number | null = null;
-  readonly #turns: readonly Turn[];
+  readonly #turns: readonly RecordedTurn[];
+  /** Until its reward once its last turn is over; null: nobody knows beforehand. */
+  readonly rewardMs: number | null;
   #turn = 0;
   #contextTokens: number;
 
@@ -64,16 +59,18 @@ export class SimSequence implements HeapItem {
     this.tie = id;
     this.#contextTokens = drawCount(work.promptTokens, 1, random);
     this.prefillLeft = this.#contextTokens;
-    if (work.recorded !== undefined) {
-      const { promptTokens, tokens } = at(work.recorded, (course.number - 1) % work.recorded.length);
+    const { recorded } = course;
+    this.rewardMs = recorded?.rewardMs ?? null;
+    if (recorded !== undefined) {
+      const { promptTokens, tokens, turns } = recorded;
       assert(tokens > 0 && promptTokens > 0, `a recorded rollout of ${promptTokens} and ${tokens} tokens`);
       this.#contextTokens = this.prefillLeft = promptTokens;
-      this.#turns = [{ tokens, waitMs: 0, observationTokens: 0 }];
+      this.#turns = turns ?? [{ tokens, waitMs: 0, observationTokens: 0 }];
       return;
     }
     const count = drawCount(work.turns, 1, random);
     const { share = 0, factor = 1 } = faults.stragglers ?? {};
-    const turns: Turn[] = [];
+    const turns: RecordedTurn[] = [];
     for (let turn = 1; turn <= count; turn++) {
       const isStraggler = share > 0 && random.uniform() < share;
       const length = draw(work.completionTokens, random) * (isStraggler ? factor : 1);
@@ -120,4 +117,12 @@ export class SimSequence implements HeapItem {
     this.prefillLeft = this.contextTokens;
     return this.prefillLeft - before;
   }
+}
+
+/** Over again when they are used up. */
+export function recordedAt(
+  recorded: readonly RecordedRollout[] | undefined,
+  index: number,
+): RecordedRollout | undefined {
+  return recorded === undefined ? undefined : at(recorded, index % recorded.length);
 }

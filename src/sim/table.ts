@@ -5,6 +5,8 @@ import type { SimJobSummary, SimSummary } from './summary.js';
 const MISSING = '–';
 const GAP = '  ';
 const JOBS_MAX = 40;
+/** A machine to itself stays below. */
+const UNSTEADY_MIN = 1.5;
 
 type Column = readonly [head: string, of: (job: SimJobSummary) => string];
 
@@ -67,16 +69,22 @@ export function simFacts(summary: SimSummary): readonly (readonly [name: string,
 }
 
 /** Predicted against measured, for a terminal. */
-export function comparisonTable({ measuredMs, predictedMs, error, jobs }: Comparison): string {
+export function comparisonTable(comparison: Comparison): string {
+  const { measuredMs, predictedMs, error, jobs, paceSpread: spread } = comparison;
   const row = (name: string, measured: number, predicted: number, miss: number): string[] => {
     const sign = miss < 0 ? '−' : '+';
     return [name, msText(measured), msText(predicted), `${sign}${percentText(Math.abs(miss))}`];
   };
-  return `${aligned([
+  const table = aligned([
     ['', 'measured', 'predicted', 'error'],
     row('makespan', measuredMs, predictedMs, error),
     ...jobs.map((job) => row(`job ${job.id}`, job.measuredMs, job.predictedMs, job.error)),
-  ]).join('\n')}\n`;
+  ]);
+  const unsteady =
+    spread > UNSTEADY_MIN
+      ? [`the machine was not steady: training took up to ${spread.toFixed(1)} times as long per token`]
+      : [];
+  return `${[...table, ...unsteady].join('\n')}\n`;
 }
 
 /** Names lean left, numbers right. */

@@ -2,8 +2,9 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Comparison } from '#src/sim/against.js';
 import type { SimSummary } from '#src/sim/summary.js';
-import { recordedRun, writeRun } from '../sim/live-run.js';
+import { recordedRun, recordedRunOfTwo, writeRun } from '../sim/live-run.js';
 import { inProcess } from './in-process.js';
 
 const EXAMPLES = 'examples/scenarios';
@@ -146,6 +147,24 @@ test('--against prints predicted beside measured, --calibrate takes the costs of
   expect(summary.costs.source).toContain(run);
 });
 
+test('--against of several jobs has a row for each, and --json the numbers', async () => {
+  const run = mkdtempSync(join(folder, 'run-'));
+  writeRun(run, await recordedRunOfTwo());
+  const json = join(folder, 'against.json');
+  const { code, stdout, stderr } = await inProcess('simulate', '--against', run, '--json', json);
+  expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+  const rows = /^ +measured +predicted +error\nmakespan .* %\njob turns .* %\njob large .* %\n$/;
+  expect(stdout).toMatch(rows);
+  const told = JSON.parse(readFileSync(json, 'utf8')) as Comparison;
+  expect(told.jobs.map(({ id }) => id)).toEqual(['turns', 'large']);
+  for (const { error } of told.jobs) expect(Math.abs(error)).toBeLessThan(0.03);
+  expect(told.paceSpread).toBeCloseTo(1, 1);
+  rmSync(join(run, 'jobs', 'turns', 'metrics.jsonl'));
+  const lacking = await inProcess('simulate', '--against', run);
+  expect(lacking).toMatchObject({ code: 2, stdout: '' });
+  expect(lacking.stderr).toMatch(/^offbeat: [^\n]*jobs\/turns\/metrics\.jsonl cannot be used [^\n]+\n$/);
+});
+
 describe('what is wrong is said in one line', () => {
   test.each([
     [[], 'simulate needs a scenario'],
@@ -153,7 +172,7 @@ describe('what is wrong is said in one line', () => {
     [['A', '--lanes', '0'], '--lanes 0: must be a whole number from 1'],
     [['A', '--seed', 'x'], '--seed x: must be a whole number from 0'],
     [['A', '--policy', 'best'], '--policy best: no policy of that name: use one of serial'],
-    [['A', '--calibrate', 'none'], 'config.toml cannot be used'],
+    [['A', '--calibrate', 'none'], 'none/config.toml: not found'],
     [['A', '--set', 'sim.profile=tpu'], 'no cost profile is named "tpu": use one of llvmpipe-2-cores'],
     [['A', '--set', 'job.a.sim.turns=-1'], '--set job.a.sim.turns=-1: must be a number from 0'],
     [

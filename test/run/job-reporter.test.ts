@@ -91,6 +91,7 @@ class Desk {
       resize: done,
       segment: done,
       admit: done,
+      rounds: () => undefined,
       reviewAt: () => undefined,
       record: (record) => this.records.push(record),
       violation: fail,
