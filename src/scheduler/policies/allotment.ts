@@ -61,7 +61,8 @@ export class Allotment {
 /** By lane: bytes that trainers, stages and promises leave to engines; -1 where the lane is out of use. */
 function engineRoom(draft: Draft): Float64Array<ArrayBuffer> {
   const { lanes, jobs } = draft.snapshot;
-  const room = Float64Array.from(lanes, (lane) => draft.bytesFree(lane.id));
+  const room = new Float64Array(lanes.length);
+  for (const { id } of lanes) room[id] = draft.bytesFree(id);
   for (const job of jobs.values()) {
     for (const { lane, bytes } of job.engines) room[lane] = at(room, lane) + bytes;
   }
