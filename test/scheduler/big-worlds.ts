@@ -68,13 +68,20 @@ function underWay(snapshot: Snapshot, policy: Policy): Snapshot {
 /** The stages of a world: those of one job side by side from its trainer's lane on, so that neighbours' overlap. */
 function stagesOf({ stages = { count: 1, lanes: 1 } }: BigWorld): SchedulerEvent[] {
   const kinds = ['actorTraining', 'refLogProbs', 'oldLogProbs'] as const;
-  return Array.from({ length: stages.count }, (_, count) => kinds[count % kinds.length] ?? 'actorTraining').flatMap(
-    (stage, count) =>
-      JOBS.map((job) => {
-        const first = job * 10 + count;
-        const lanes = Array.from({ length: stages.lanes }, (_, lane) => (first + lane) % LANES.length);
-        return asks(`job${job}`, stage, lanes.sort((a, b) => a - b), GB / 2);
-      }),
+  return Array.from(
+    { length: stages.count },
+    (_, count) => kinds[count % kinds.length] ?? 'actorTraining',
+  ).flatMap((stage, count) =>
+    JOBS.map((job) => {
+      const first = job * 10 + count;
+      const lanes = Array.from({ length: stages.lanes }, (_, lane) => (first + lane) % LANES.length);
+      return asks(
+        `job${job}`,
+        stage,
+        lanes.sort((a, b) => a - b),
+        GB / 2,
+      );
+    }),
   );
 }
 
@@ -84,4 +91,5 @@ export function bigWorld(world: BigWorld, policy: Policy): Snapshot {
   return after(settledIn, ...stagesOf(world), wants('job7', world.lanesWanted * SLOTS + 1));
 }
 
-export const requestsOf = ({ stages = { count: 1, lanes: 1 } }: BigWorld): number => stages.count * JOBS.length;
+export const requestsOf = ({ stages = { count: 1, lanes: 1 } }: BigWorld): number =>
+  stages.count * JOBS.length;

@@ -202,7 +202,8 @@ class GapPlanner {
     const running = a.donor.claimant.running(a.lane) - b.donor.claimant.running(b.lane);
     if (running !== 0) return running < 0;
     if (a.lane !== b.lane) return a.lane < b.lane;
-    for (const owner of at(this.#owners, a.lane)) if (owner === a.donor || owner === b.donor) return owner === a.donor;
+    for (const owner of at(this.#owners, a.lane))
+      if (owner === a.donor || owner === b.donor) return owner === a.donor;
     return false;
   }
 

@@ -117,9 +117,8 @@ export function dividedByWeight(
   const slotsMax = jobs.reduce((sum, job) => sum + job.slotsMax, 0);
   if (slots >= slotsMax) return new Map(jobs.map((job) => [job, job.slotsMax]));
   if (slots < jobs.length) {
-    const start = turn % jobs.length;
-    const inTurn = [...jobs.slice(start), ...jobs.slice(0, start)];
-    return new Map(inTurn.slice(0, slots).map((job) => [job, 1]));
+    const inTurn = Array.from({ length: slots }, (_, place) => at(jobs, (turn + place) % jobs.length));
+    return new Map(inTurn.map((job) => [job, 1]));
   }
   return highestAverages(jobs, slots);
 }

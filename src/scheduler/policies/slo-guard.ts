@@ -2,7 +2,14 @@ import { z } from 'zod';
 import { at } from '../../lib/assert.js';
 import { Draft } from '../draft.js';
 import type { PolicyDefinition } from '../plan.js';
-import { engineOn, mayLiveOn, type EngineState, type JobState, type LaneId, type StageRequest } from '../state.js';
+import {
+  engineOn,
+  mayLiveOn,
+  type EngineState,
+  type JobState,
+  type LaneId,
+  type StageRequest,
+} from '../state.js';
 import { Allotment, contenders, reach } from './allotment.js';
 import { setSlots } from './engine-orders.js';
 import { shareByWork } from './gap-ratio.js';
@@ -110,11 +117,18 @@ type Hosts = Map<LaneId, JobState[]>;
 /** Slots for every rollout, and one engine even without: somebody waits for its first token. */
 function serveAll(allotment: Allotment, jobs: readonly JobState[]): Hosts {
   const hosts: Hosts = new Map();
-  for (const job of jobs) serve(allotment, job, hosts);
+  const bytesLeast = jobs.reduce((least, job) => Math.min(least, job.engineBytes), Infinity);
+  let open = allotment.draft.snapshot.lanes.map(({ id }) => id);
+  for (const job of jobs) {
+    // What is full now is full for all that follow.
+    open = open.filter((lane) => allotment.bytesLeft(lane) >= bytesLeast);
+    serve(allotment, job, open, hosts);
+  }
   return hosts;
 }
 
-function serve(allotment: Allotment, job: JobState, hosts: Hosts): void {
+/** @param open all lanes that have room for it, and maybe others; ascending */
+function serve(allotment: Allotment, job: JobState, open: readonly LaneId[], hosts: Hosts): void {
   const { draft } = allotment;
   let missing = Math.max(job.demand.rollouts, 1);
   const take = (lane: LaneId): void => {
@@ -130,8 +144,8 @@ function serve(allotment: Allotment, job: JobState, hosts: Hosts): void {
   if (job.trainerLane !== null && mayLiveOn(job, job.trainerLane)) take(job.trainerLane);
   if (missing <= 0) return;
   // Away from other foregrounds, then from everybody. Nothing that this job takes changes a lane it has not taken.
-  const open = job.engineLanes.filter((lane) => allotment.fits(job, lane));
-  for (const sameHosts of grouped(open, (lane) => hosts.get(lane)?.length ?? 0)) {
+  const fitting = open.filter((lane) => allotment.fits(job, lane) && mayLiveOn(job, lane));
+  for (const sameHosts of grouped(fitting, (lane) => hosts.get(lane)?.length ?? 0)) {
     for (const lanes of grouped(sameHosts, (lane) => draft.load(lane))) {
       if (missing <= 0) return;
       for (const lane of lanes) take(lane);
@@ -208,11 +222,10 @@ function shareGuarded(
   const neighbours = neighboursOn(allotment.draft, guards, background);
   const isHungry = (job: JobState): boolean => allotment.total(job) < job.demand.runnable;
   let hungry = background.map((job, place): Sharer => ({ job, place })).filter(({ job }) => isHungry(job));
+  const bytesLeast = background.reduce((least, job) => Math.min(least, job.engineBytes), Infinity);
   for (const [lane, guard] of guards) {
-    const places = new Uint8Array(background.length);
-    for (const { place } of sharersOf(allotment, lane, neighbours.get(lane) ?? [], hungry)) places[place] = 1;
-    // In order of arrival: an engine that wakes by this plan stands in the same place in the next.
-    const sharers = background.filter((_, place) => places[place] === 1);
+    if (allotment.bytesLeft(lane) < bytesLeast) continue;
+    const sharers = sharersOf(allotment, lane, neighbours.get(lane) ?? [], hungry);
     let isFed = false;
     for (const [job, slots] of dividedByWeight(sharers, guard.slots, guard.state.steps)) {
       if (slots > 0) allotment.give(job, lane, slots);
@@ -241,29 +254,39 @@ function neighboursOn(
   return neighbours;
 }
 
-/** Who divides a lane's slots: who is here stays, as taking turns in memory would cost more than it gives. */
+/**
+ * Who divides a lane's slots, in order of arrival: an engine that wakes by this plan stands in the same place in the
+ * next. Who is here stays, as taking turns in memory would cost more than it gives.
+ */
 function sharersOf(
   allotment: Allotment,
   lane: LaneId,
   here: readonly Neighbour[],
   hungry: readonly Sharer[],
-): Sharer[] {
+): JobState[] {
   let bytes = allotment.bytesLeft(lane);
-  const sharers: Sharer[] = [];
-  const admit = (sharer: Sharer): void => {
-    bytes -= sharer.job.engineBytes;
-    sharers.push(sharer);
-  };
+  const residents: Sharer[] = [];
   for (const neighbour of here) {
     const { job, engine } = neighbour;
     const hasUse = engine.running > 0 || allotment.total(job) < job.demand.runnable;
-    if (hasUse && job.engineBytes <= bytes) admit(neighbour);
+    if (!hasUse || job.engineBytes > bytes) continue;
+    bytes -= job.engineBytes;
+    residents.push(neighbour);
   }
   const staying = new Set(here.map(({ job }) => job));
-  for (const sharer of hungry) {
-    const { job } = sharer;
-    if (job.engineBytes <= bytes && !staying.has(job) && mayLiveOn(job, lane)) admit(sharer);
+  const sharers: JobState[] = [];
+  let next = 0;
+  const seatBefore = (place: number): void => {
+    for (; next < residents.length && at(residents, next).place < place; next++)
+      sharers.push(at(residents, next).job);
+  };
+  for (const { job, place } of hungry) {
+    if (job.engineBytes > bytes || staying.has(job) || !mayLiveOn(job, lane)) continue;
+    bytes -= job.engineBytes;
+    seatBefore(place);
+    sharers.push(job);
   }
+  seatBefore(Infinity);
   return sharers;
 }
 

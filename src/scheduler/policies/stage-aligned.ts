@@ -88,9 +88,5 @@ function align(draft: Draft, lane: LaneState, { engines, stepMs }: Company, boun
   const presentUs = lane.segment?.sliceUs ?? 0;
   if (sliceUs <= presentUs * DRIFT_MAX && presentUs <= sliceUs * DRIFT_MAX) return;
   // One on the device and one behind it: the device does not stand still, and nobody waits for more.
-  draft.segment(
-    lane.id,
-    { sliceUs, inFlightUs: 2 * sliceUs },
-    `a decode step of the fastest of ${engines}`,
-  );
+  draft.segment(lane.id, { sliceUs, inFlightUs: 2 * sliceUs }, `a decode step of the fastest of ${engines}`);
 }
