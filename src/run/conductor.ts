@@ -3,7 +3,7 @@ import { at } from '../lib/assert.js';
 import { nowMs } from '../lib/clock.js';
 import { toError } from '../lib/errors.js';
 import type { Policy, SegmentOrder } from '../scheduler/plan.js';
-import { type Effects, Scheduler } from '../scheduler/scheduler.js';
+import { type Effects, type PlanRecord, Scheduler } from '../scheduler/scheduler.js';
 import type { JobId } from '../scheduler/state.js';
 import type { RunRecords } from '../telemetry/run-records.js';
 import type { Fleet } from './fleet.js';
@@ -25,6 +25,7 @@ export interface ConductorParts {
   readonly records: RunRecords;
   /** What a lane may be filled with by plan; Infinity when nobody counts. */
   readonly laneBytes: number;
+  readonly onPlan?: ((record: PlanRecord) => void) | undefined;
   /** The policy broke an invariant; the run goes on under the plan before. */
   readonly onViolation: (text: string) => void;
   readonly onFailed: (error: Error) => void;
@@ -110,6 +111,7 @@ export class Conductor {
       reviewAt: (timeMs) => this.#reviewAt(timeMs),
       record: (record) => {
         this.#cycles = record.cycle;
+        this.parts.onPlan?.(record);
         const changes = planChanges(record.plan);
         if (changes.length > 0) records.plans.push({ cycle: record.cycle, atMs: record.timeMs, changes });
       },

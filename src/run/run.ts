@@ -4,6 +4,7 @@ import { nowMs } from '../lib/clock.js';
 import { toError, UserError } from '../lib/errors.js';
 import type { Buckets } from '../model/layout.js';
 import type { Progress } from '../telemetry/progress.js';
+import type { PlanRecord } from '../scheduler/scheduler.js';
 import { reportHtml } from '../telemetry/report.js';
 import type { RunFolder } from '../telemetry/run-folder.js';
 import type { RunRecords } from '../telemetry/run-records.js';
@@ -70,6 +71,7 @@ export interface RunParts {
   readonly logger: Logger;
   readonly progress: Progress;
   readonly lifeline: Lifeline;
+  readonly onPlan?: ((record: PlanRecord) => void) | undefined;
 }
 
 /** One run on open lanes: lets its jobs arrive, waits for all of them, and writes down what came of it. */
@@ -84,12 +86,13 @@ export class Run {
   #ended: Error | null = null;
 
   constructor(private readonly parts: RunParts) {
-    const { policy, fleet, records, logger, lifeline, inbox, progress, scenario } = parts;
+    const { policy, fleet, records, logger, lifeline, inbox, progress, scenario, onPlan } = parts;
     this.#left = scenario.jobs.length;
     this.#conductor = new Conductor(policy, {
       fleet,
       records: records.all,
       laneBytes: laneCapacityBytes(scenario.lanes),
+      onPlan,
       onViolation: (text) => logger.warn(text),
       onFailed: (error) => lifeline.end(error),
     });

@@ -4,6 +4,7 @@ import { errorText, toError, UserError } from '../lib/errors.js';
 import type { LaneFault } from '../lanes/faults.js';
 import type { LaneSettings } from '../lanes/settings.js';
 import { policyNamed } from '../scheduler/policies/index.js';
+import type { PlanRecord } from '../scheduler/scheduler.js';
 import { createProgress, type Progress } from '../telemetry/progress.js';
 import { RunFolder } from '../telemetry/run-folder.js';
 import { SharedRecords } from '../telemetry/shared-records.js';
@@ -28,6 +29,8 @@ export interface RunOptions {
   readonly configText?: string;
   /** Where it is told how the run goes; stderr by default. */
   readonly progress?: Progress;
+  /** Told of every plan as it is made: all that it takes to decide the same again. */
+  readonly onPlan?: (record: PlanRecord) => void;
   /** What is to go wrong in the lane of that number, and how often it was replaced before: for tests. */
   readonly faults?: (lane: number, epoch: number) => readonly LaneFault[];
 }
@@ -56,7 +59,7 @@ export async function runJob(config: RunConfig, options: RunOptions): Promise<Su
  */
 export async function runScenario(scenario: Scenario, options: RunOptions): Promise<ScenarioOutcome> {
   const { outFolder, interrupted, faults = () => [] } = options;
-  const { policy = policyOf(scenario), configText = formatScenario(scenario) } = options;
+  const { policy = policyOf(scenario), configText = formatScenario(scenario), onPlan } = options;
   const jobs: PreparedJob[] = [];
   for (const job of scenario.jobs) {
     const { weights, ...prepared } = await prepareRun(job.config);
@@ -84,7 +87,18 @@ export async function runScenario(scenario: Scenario, options: RunOptions): Prom
       if (interrupted.aborted)
         throw new UserError('interrupted before the run began: no run folder was made');
       const folder = await RunFolder.create(outFolder, ids, (text) => progress.note(text));
-      const shared = { scenario, policy, configText, fleet, records, inbox, folder, progress, lifeline };
+      const shared = {
+        scenario,
+        policy,
+        configText,
+        fleet,
+        records,
+        inbox,
+        folder,
+        progress,
+        lifeline,
+        onPlan,
+      };
       return await logged(folder, (logger) => new Run({ ...shared, logger }).go(jobs));
     } finally {
       // Whatever still waits, or plans, does so for nobody.

@@ -10,7 +10,6 @@ import type {
 } from './plan.js';
 import {
   bytesFree,
-  engineOn,
   isUsable,
   type EngineState,
   type JobId,
@@ -52,6 +51,8 @@ export class Draft {
   readonly #load: Uint32Array<ArrayBuffer>;
   /** By lane: the stage that holds it or waits for it, in words. */
   readonly #taken: (string | undefined)[];
+  /** By lane: its engines, in order of their jobs' arrival. Made when first asked for: only full lanes need it. */
+  #residents: readonly (readonly Resident[])[] | null = null;
 
   constructor(readonly snapshot: Snapshot) {
     const laneCount = snapshot.lanes.length;
@@ -130,11 +131,12 @@ export class Draft {
     if (shortage <= 0) return [];
     const awake: Resident[] = [];
     let bytesWaking = 0;
-    for (const job of this.snapshot.jobs.values()) {
-      const engine = engineOn(job, lane);
-      if (engine === undefined || this.isLeaving(engine) || !mayLeave({ job, engine })) continue;
+    this.#residents ??= residentsByLane(this.snapshot);
+    for (const resident of at(this.#residents, lane)) {
+      const { engine } = resident;
+      if (this.isLeaving(engine) || !mayLeave(resident)) continue;
       if (engine.status === 'waking') bytesWaking += engine.bytes;
-      else awake.push({ job, engine });
+      else awake.push(resident);
     }
     awake.sort((a, b) => a.engine.running - b.engine.running || b.engine.bytes - a.engine.bytes);
     const chosen: Resident[] = [];
@@ -210,6 +212,14 @@ export class Draft {
       ...(this.#segments.length === 0 ? {} : { segments: this.#segments }),
     };
   }
+}
+
+function residentsByLane({ lanes, jobs }: Snapshot): Resident[][] {
+  const residents: Resident[][] = lanes.map(() => []);
+  for (const job of jobs.values()) {
+    for (const engine of job.engines) at(residents, engine.lane).push({ job, engine });
+  }
+  return residents;
 }
 
 function add(values: Float64Array | Uint32Array, index: number, amount: number): void {

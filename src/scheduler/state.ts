@@ -175,6 +175,8 @@ export function engineOn(job: JobState, lane: LaneId): EngineState | undefined {
 
 /** True when the job may have an engine on the lane at all. */
 export function mayLiveOn(job: JobSpec, lane: LaneId): boolean {
+  // They ascend: where all lanes up to it are there, it stands in its own place.
+  if (job.engineLanes[lane] === lane) return true;
   return job.engineLanes[search(job.engineLanes, lane, (candidate) => candidate)] === lane;
 }
 
@@ -192,7 +194,9 @@ function search<T>(items: readonly T[], lane: LaneId, laneOf: (item: T) => LaneI
 
 /** Device memory that nothing occupies, by lane, in bytes. An engine falling asleep occupies its own until it has. */
 export function bytesFree(snapshot: Snapshot): Float64Array<ArrayBuffer> {
-  const free = Float64Array.from(snapshot.lanes, (lane) => lane.bytesCapacity);
+  // Not `from`, which would go through an iterator: every plan comes here, several times.
+  const free = new Float64Array(snapshot.lanes.length);
+  for (const lane of snapshot.lanes) free[lane.id] = lane.bytesCapacity;
   const take = (lane: LaneId, bytes: number): void => {
     free[lane] = at(free, lane) - bytes;
   };

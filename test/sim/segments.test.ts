@@ -71,6 +71,14 @@ describe('a small model beside the long prompts of a big one', () => {
     expect(aligned.tokensPerSecond / shared.tokensPerSecond).toBeCloseTo(1, 2);
   });
 
+  // Turns so short that more than one token in a hundred begins a wait: a p99 sees no rarer ones.
+  it('waits far less than under roundRobin, where it is held without slots for whole turns', async () => {
+    const aligned = figures(await simulate(world, policyNamed('stageAligned')), 'small');
+    const turns = figures(await simulate(world, policyNamed('roundRobin', { turn_ms: 10 })), 'small');
+    expect(aligned.p99).toBeLessThan(turns.p99 / 5);
+    expect(turns.p99).toBeGreaterThan(9);
+  });
+
   it('comes to the same each time', async () => {
     const again = await simulate(world, policyNamed('stageAligned'));
     expect(again).toEqual(await simulate(world, policyNamed('stageAligned')));

@@ -8,8 +8,7 @@ import { canWake, whyGone } from './upkeep.js';
  * placed, it counts the bytes that they leave. An engine that is allotted nothing may always be moved for one that is.
  */
 export class Allotment {
-  readonly #slots = new Map<JobId, Map<LaneId, number>>();
-  readonly #totals = new Map<JobId, number>();
+  readonly #parts = new Map<JobId, Part>();
   /** By lane: bytes that engines may fill and nothing is allotted yet; -1 where nothing may be. */
   readonly #bytes: Float64Array<ArrayBuffer>;
 
@@ -29,39 +28,59 @@ export class Allotment {
 
   /** Allots slots, at least one; asked once for a job and lane on which it fits. */
   give(job: JobState, lane: LaneId, slots: number): void {
-    const lanes = this.#slots.get(job.id) ?? new Map<LaneId, number>();
-    const isSound = this.fits(job, lane) && slots >= 1 && slots <= job.slotsMax && !lanes.has(lane);
+    const part = this.#partOf(job);
+    const isAllowed = Number.isInteger(slots) && slots >= 1 && slots <= job.slotsMax;
+    const isSound = isAllowed && this.fits(job, lane) && part.slots[lane] === 0;
     // Its words are put together only if they are needed: some policies give ten thousand times a plan.
     if (!isSound) assert(false, `${job.id} is allotted ${slots} of ${job.slotsMax} slots on lane ${lane}`);
-    this.#slots.set(job.id, lanes.set(lane, slots));
-    this.#totals.set(job.id, this.total(job) + slots);
+    part.slots[lane] = slots;
+    part.lanes.push(lane);
+    part.total += slots;
     this.#bytes[lane] = at(this.#bytes, lane) - job.engineBytes;
   }
 
   /** Slots of the job on a lane. */
   slots(job: JobState, lane: LaneId): number {
-    return this.#slots.get(job.id)?.get(lane) ?? 0;
+    return this.#parts.get(job.id)?.slots[lane] ?? 0;
   }
 
   /** Slots of the job on all lanes. */
   total(job: JobState): number {
-    return this.#totals.get(job.id) ?? 0;
+    return this.#parts.get(job.id)?.total ?? 0;
   }
 
   laneCount(job: JobState): number {
-    return this.#slots.get(job.id)?.size ?? 0;
+    return this.#parts.get(job.id)?.lanes.length ?? 0;
   }
 
   /** Lanes on which the job has slots, in the order they were given. */
   lanes(job: JobState): Iterable<LaneId> {
-    return this.#slots.get(job.id)?.keys() ?? [];
+    return this.#parts.get(job.id)?.lanes ?? [];
   }
+
+  #partOf({ id }: JobState): Part {
+    const known = this.#parts.get(id);
+    if (known !== undefined) return known;
+    const part = { slots: new Uint32Array(this.#bytes.length), lanes: [], total: 0 };
+    this.#parts.set(id, part);
+    return part;
+  }
+}
+
+/** What a job is allotted. */
+interface Part {
+  /** By lane. */
+  readonly slots: Uint32Array<ArrayBuffer>;
+  /** Those on which it has some, in the order they were given. */
+  readonly lanes: LaneId[];
+  total: number;
 }
 
 /** By lane: bytes that trainers, stages and promises leave to engines; -1 where the lane is out of use. */
 function engineRoom(draft: Draft): Float64Array<ArrayBuffer> {
   const { lanes, jobs } = draft.snapshot;
-  const room = Float64Array.from(lanes, (lane) => draft.bytesFree(lane.id));
+  const room = new Float64Array(lanes.length);
+  for (const { id } of lanes) room[id] = draft.bytesFree(id);
   for (const job of jobs.values()) {
     for (const { lane, bytes } of job.engines) room[lane] = at(room, lane) + bytes;
   }

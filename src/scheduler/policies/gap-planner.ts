@@ -79,6 +79,8 @@ class GapPlanner {
   readonly #owners: Set<Share>[];
   readonly #used: Uint32Array<ArrayBuffer>;
   readonly #bytes: Float64Array<ArrayBuffer>;
+  /** By those that needed a donation: 1 for each lane that they may have. */
+  readonly #reached = new Map<Share, Uint8Array<ArrayBuffer>>();
   /** Parts that anybody has. */
   #active = 0;
 
@@ -177,20 +179,43 @@ class GapPlanner {
     return null;
   }
 
+  /** From those with most work left: their part that loses least, of those that the acceptor may have. */
   #donation(acceptor: Share): Donation | null {
-    const donors = new Set(this.shares.filter((share) => surplus(share) > 0 && this.#gap(share) < -EPSILON));
-    if (donors.size === 0) return null;
+    const donors = this.shares
+      .filter((share) => surplus(share) > 0 && this.#gap(share) < -EPSILON)
+      .sort((a, b) => b.claimant.work - a.claimant.work);
     let best: Donation | null = null;
-    for (const lane of acceptor.claimant.lanes) {
-      for (const donor of at(this.#owners, lane)) {
-        if (!donors.has(donor)) continue;
-        const bytesFreed = donor.parts.get(lane) === 1 ? donor.claimant.bytes : 0;
+    for (const donor of donors) {
+      if (best !== null && donor.claimant.work < best.donor.claimant.work) break;
+      for (const [lane, parts] of donor.parts) {
+        if (!this.#reaches(acceptor, lane)) continue;
+        const bytesFreed = parts === 1 ? donor.claimant.bytes : 0;
         if (!this.#mayEnter(acceptor, lane, bytesFreed)) continue;
-        const donation = { donor, lane };
-        if (best === null || losesLess(donation, best)) best = donation;
+        if (best === null || this.#losesLess({ donor, lane }, best)) best = { donor, lane };
       }
     }
     return best;
+  }
+
+  /** Of two parts of donors with as much work: fewest sequences disturbed, then the first lane, then who came there first. */
+  #losesLess(a: Donation, b: Donation): boolean {
+    const running = a.donor.claimant.running(a.lane) - b.donor.claimant.running(b.lane);
+    if (running !== 0) return running < 0;
+    if (a.lane !== b.lane) return a.lane < b.lane;
+    for (const owner of at(this.#owners, a.lane))
+      if (owner === a.donor || owner === b.donor) return owner === a.donor;
+    return false;
+  }
+
+  /** Whether the claimant may have the lane at all. */
+  #reaches(share: Share, lane: LaneId): boolean {
+    let reached = this.#reached.get(share);
+    if (reached === undefined) {
+      reached = new Uint8Array(this.division.bytes.length);
+      for (const own of share.claimant.lanes) reached[own] = 1;
+      this.#reached.set(share, reached);
+    }
+    return reached[lane] === 1;
   }
 
   #mayEnter(share: Share, lane: LaneId, bytesFreed: number): boolean {
@@ -228,8 +253,11 @@ class GapPlanner {
 function lanesReached(claimants: readonly Claimant[], laneCount: number): number {
   const reached = new Uint8Array(laneCount);
   let count = 0;
+  let last: readonly LaneId[] = [];
   for (const { lanes } of claimants) {
     if (count === laneCount) break;
+    if (lanes === last) continue;
+    last = lanes;
     for (const lane of lanes) {
       if (reached[lane] === 0) count++;
       reached[lane] = 1;
@@ -241,12 +269,4 @@ function lanesReached(claimants: readonly Claimant[], laneCount: number): number
 /** Parts that a share has above its target. */
 function surplus(share: Share): number {
   return share.active - share.targetParts;
-}
-
-/** Most work left, then fewest sequences disturbed, then the first lane. */
-function losesLess(a: Donation, b: Donation): boolean {
-  const work = b.donor.claimant.work - a.donor.claimant.work;
-  if (work !== 0) return work < 0;
-  const running = a.donor.claimant.running(a.lane) - b.donor.claimant.running(b.lane);
-  return running !== 0 ? running < 0 : a.lane < b.lane;
 }

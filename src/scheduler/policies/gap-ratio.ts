@@ -59,10 +59,12 @@ export function shareByWork(
 ): void {
   const { draft } = allotment;
   const { lanes } = draft.snapshot;
-  const bytes = Float64Array.from(lanes, ({ id }) => (isClosed(id) ? -1 : allotment.bytesLeft(id)));
+  const bytes = new Float64Array(lanes.length);
+  for (const { id } of lanes) bytes[id] = isClosed(id) ? -1 : allotment.bytesLeft(id);
   const bytesLeast = bytes.reduce((least, room) => Math.min(least, room), Infinity);
+  const room = { bytes, bytesLeast, anywhere: new Map<number, readonly LaneId[]>() };
   const jobs = wanting
-    .map((job) => contenderOf(job, { bytes, bytesLeast }, own.get(job.id)))
+    .map((job) => contenderOf(job, room, own.get(job.id)))
     .filter((contender) => contender.lanes.length > 0);
   if (jobs.length === 0) return;
   const grain = grainFor(jobs, lanes.length);
@@ -86,6 +88,8 @@ interface Contender extends Guest {
 interface LaneRoom {
   readonly bytes: Float64Array;
   readonly bytesLeast: number;
+  /** By an engine's bytes: the lanes that have them, for jobs that may use every lane. */
+  readonly anywhere: Map<number, readonly LaneId[]>;
 }
 
 /** Lanes on which the job could generate; it likes best those that have its engine, then its trainer's. */
@@ -93,12 +97,23 @@ function contenderOf(job: JobState, room: LaneRoom, closed?: ReadonlySet<LaneId>
   const fits = (lane: LaneId): boolean => job.engineBytes <= (room.bytes[lane] ?? -1);
   const isOpen = (lane: LaneId): boolean => closed?.has(lane) !== true;
   // To look at every lane for each of many jobs would take longer than all the rest.
-  const fitting = job.engineBytes <= room.bytesLeast ? job.engineLanes : job.engineLanes.filter(fits);
+  const fitting = job.engineBytes <= room.bytesLeast ? job.engineLanes : lanesThatFit(job, room);
   const lanes = closed === undefined ? fitting : without(fitting, closed);
   const liked = job.engines.map((engine) => engine.lane).filter((lane) => fits(lane) && isOpen(lane));
   const home = job.trainerLane;
   if (home !== null && mayLiveOn(job, home) && fits(home) && isOpen(home)) liked.push(home);
   return { job, lanes, liked, closed };
+}
+
+/** Jobs that may use every lane share one list: making it for each of many would cost more than all the rest. */
+function lanesThatFit({ engineLanes, engineBytes }: JobState, room: LaneRoom): readonly LaneId[] {
+  const isAnywhere = engineLanes.length === room.bytes.length;
+  const known = isAnywhere ? room.anywhere.get(engineBytes) : undefined;
+  if (known !== undefined) return known;
+  const fitting: LaneId[] = [];
+  for (const lane of engineLanes) if (engineBytes <= (room.bytes[lane] ?? -1)) fitting.push(lane);
+  if (isAnywhere) room.anywhere.set(engineBytes, fitting);
+  return fitting;
 }
 
 /** For few lanes closed among many: a block copy and a look for each is far cheaper than a filter. */

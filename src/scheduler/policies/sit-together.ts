@@ -11,7 +11,7 @@ export type Seated = ReadonlyMap<LaneId, readonly JobState[]>;
  * for where fewer than `companyMax` sit: first where they run already, then at home, then where fewest sit.
  */
 export function sitTogether(allotment: Allotment, jobs: readonly JobState[], companyMax: number): Seated {
-  const seats = new Seats(allotment.draft.snapshot.lanes.length, companyMax);
+  const seats = new Seats(allotment, jobs, companyMax);
   const guests = jobs.map((job) => new Guest(allotment, job, seats));
   // A job's first lane goes before anybody's second.
   for (const guest of guests) guest.sit(1, Infinity);
@@ -22,29 +22,38 @@ export function sitTogether(allotment: Allotment, jobs: readonly JobState[], com
 class Seats {
   readonly seated = new Map<LaneId, JobState[]>();
   /** By lane: how many sit there. */
-  readonly #company: Uint32Array<ArrayBuffer>;
-  /** Lanes on which fewer than `companyMax` sit. */
+  readonly company: Uint32Array<ArrayBuffer>;
+  /** By lane: 1 where fewer than `companyMax` sit and somebody's engine still fits. */
+  readonly #isOpen: Uint8Array<ArrayBuffer>;
+  /** How many of those there are. */
   lanesOpen: number;
+  readonly #bytesLeast: number;
 
   constructor(
-    laneCount: number,
+    readonly allotment: Allotment,
+    jobs: readonly JobState[],
     readonly companyMax: number,
   ) {
-    this.#company = new Uint32Array(laneCount);
-    this.lanesOpen = laneCount;
-  }
-
-  company(lane: LaneId): number {
-    return at(this.#company, lane);
+    const { lanes } = allotment.draft.snapshot;
+    this.#bytesLeast = jobs.reduce((least, job) => Math.min(least, job.engineBytes), Infinity);
+    this.company = new Uint32Array(lanes.length);
+    this.#isOpen = Uint8Array.from(lanes, ({ id }) => (this.#hasRoom(id) ? 1 : 0));
+    this.lanesOpen = this.#isOpen.reduce((sum, isOpen) => sum + isOpen, 0);
   }
 
   take(job: JobState, lane: LaneId): void {
     const others = this.seated.get(lane);
     if (others === undefined) this.seated.set(lane, [job]);
     else others.push(job);
-    const company = this.company(lane) + 1;
-    this.#company[lane] = company;
-    if (company === this.companyMax) this.lanesOpen--;
+    const company = at(this.company, lane) + 1;
+    this.company[lane] = company;
+    if (this.#isOpen[lane] === 0 || (company < this.companyMax && this.#hasRoom(lane))) return;
+    this.#isOpen[lane] = 0;
+    this.lanesOpen--;
+  }
+
+  #hasRoom(lane: LaneId): boolean {
+    return this.allotment.bytesLeft(lane) >= this.#bytesLeast;
   }
 }
 
@@ -68,24 +77,39 @@ class Guest {
 
   /** Takes up to so many more lanes on each of which fewer than `companyMax` sit. */
   sit(lanesMax: number, companyMax: number): void {
-    const liked = this.#liked.filter((lane) => this.seats.company(lane) < companyMax);
+    const liked = this.#liked.filter((lane) => at(this.seats.company, lane) < companyMax);
     const left = lanesMax - this.#takeOf(liked, lanesMax);
     const isFull = companyMax <= this.seats.companyMax && this.seats.lanesOpen === 0;
     if (left <= 0 || this.#missing <= 0 || isFull) return;
-    let taken = 0;
-    for (const lanes of this.#byCompany(companyMax)) taken += this.#takeOf(lanes, left - taken);
+    this.#takeOf(this.#byCompany(companyMax), left);
   }
 
-  /** The lanes it may use, by how many sit there, those left out where too many do. */
-  #byCompany(companyMax: number): LaneId[][] {
-    const byCompany: LaneId[][] = [];
-    for (const lane of this.job.engineLanes) {
-      const company = this.seats.company(lane);
-      if (company >= companyMax) continue;
-      while (byCompany.length <= company) byCompany.push([]);
-      at(byCompany, company).push(lane);
+  /** The lanes it may use, those first on which fewest sit, those left out where too many do. */
+  #byCompany(companyMax: number): LaneId[] {
+    const { company } = this.seats;
+    const { engineLanes } = this.job;
+    // Placed by counting: how many lanes of each company there are says where those of the next begin.
+    const next: number[] = [];
+    for (const lane of engineLanes) {
+      const others = company[lane] ?? 0;
+      while (next.length <= others) next.push(0);
+      next[others] = (next[others] ?? 0) + 1;
     }
-    return byCompany;
+    let places = 0;
+    for (let others = 0; others < Math.min(next.length, companyMax); others++) {
+      const lanes = at(next, others);
+      next[others] = places;
+      places += lanes;
+    }
+    const ordered = new Array<LaneId>(places).fill(0);
+    for (const lane of engineLanes) {
+      const others = company[lane] ?? 0;
+      if (others >= companyMax) continue;
+      const place = next[others] ?? 0;
+      ordered[place] = lane;
+      next[others] = place + 1;
+    }
+    return ordered;
   }
 
   /** Returns how many it took. */

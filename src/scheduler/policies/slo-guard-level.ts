@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { at } from '../../lib/assert.js';
 import type { EngineState, JobState } from '../state.js';
 
 export interface GuardOptions {
@@ -96,6 +97,9 @@ function cut(guard: Guard, nowMs: number, options: GuardOptions): Guard {
   };
 }
 
+/** What a quotient may be off by and still be that whole number. */
+const EPSILON = 1e-9;
+
 /** Whole slots for the background now: none while the foreground is over its limit. */
 export function slotsAllowed(guard: Guard): number {
   return guard.isOver ? 0 : Math.floor(guard.level);
@@ -112,17 +116,32 @@ export function dividedByWeight(
 ): Map<JobState, number> {
   const slotsMax = jobs.reduce((sum, job) => sum + job.slotsMax, 0);
   if (slots >= slotsMax) return new Map(jobs.map((job) => [job, job.slotsMax]));
-  const shares = new Map<JobState, number>();
-  const start = slots < jobs.length ? turn % jobs.length : 0;
-  const inTurn = [...jobs.slice(start), ...jobs.slice(0, start)];
-  const isScarce = slots < jobs.length;
-  for (let left = slots; left > 0; left--) {
-    const claim = (job: JobState): number => ((shares.get(job) ?? 0) + 1) / job.weight;
-    const open = inTurn.filter((job) => (shares.get(job) ?? 0) < (isScarce ? 1 : job.slotsMax));
-    const [first] = open;
-    if (first === undefined) break;
-    const next = isScarce ? first : open.reduce((best, job) => (claim(job) < claim(best) ? job : best));
-    shares.set(next, (shares.get(next) ?? 0) + 1);
+  if (slots < jobs.length) {
+    const inTurn = Array.from({ length: slots }, (_, place) => at(jobs, (turn + place) % jobs.length));
+    return new Map(inTurn.map((job) => [job, 1]));
   }
-  return shares;
+  return highestAverages(jobs, slots);
+}
+
+/**
+ * One slot at a time to whoever then has least for its weight, the first of those alike (D'Hondt). Nobody's share is
+ * ever below what it is worth rounded down, so it begins there.
+ */
+function highestAverages(jobs: readonly JobState[], slots: number): Map<JobState, number> {
+  const weight = jobs.reduce((sum, job) => sum + job.weight, 0);
+  const worth = (job: JobState): number => Math.floor((slots * job.weight) / weight - EPSILON);
+  const shares = jobs.map((job) => Math.min(Math.max(worth(job), 0), job.slotsMax));
+  for (let left = slots - shares.reduce((sum, share) => sum + share, 0); left > 0; left--) {
+    let next = -1;
+    let least = Infinity;
+    jobs.forEach((job, index) => {
+      const share = at(shares, index);
+      const claim = (share + 1) / job.weight;
+      if (share >= job.slotsMax || claim >= least) return;
+      next = index;
+      least = claim;
+    });
+    shares[next] = at(shares, next) + 1;
+  }
+  return new Map(jobs.map((job, index) => [job, at(shares, index)]));
 }

@@ -1,7 +1,15 @@
 import { z } from 'zod';
+import { at } from '../../lib/assert.js';
 import { Draft } from '../draft.js';
 import type { PolicyDefinition } from '../plan.js';
-import { engineOn, mayLiveOn, type JobState, type LaneId, type StageRequest } from '../state.js';
+import {
+  engineOn,
+  mayLiveOn,
+  type EngineState,
+  type JobState,
+  type LaneId,
+  type StageRequest,
+} from '../state.js';
 import { Allotment, contenders, reach } from './allotment.js';
 import { setSlots } from './engine-orders.js';
 import { shareByWork } from './gap-ratio.js';
@@ -67,7 +75,7 @@ export const sloGuard: PolicyDefinition<Options> = {
     const guards = stepGuards(draft, hosts, options);
     const background = contenders(draft).filter((job) => !isForeground(job));
     shareByWork(allotment, background, tokensLeft, { all: (lane) => guards.has(lane) });
-    for (const [lane, guard] of guards) shareLane(allotment, lane, guard, background);
+    shareGuarded(allotment, guards, background);
     reach(allotment);
     holdIdle(draft, guards);
     const memory = {
@@ -109,16 +117,22 @@ type Hosts = Map<LaneId, JobState[]>;
 /** Slots for every rollout, and one engine even without: somebody waits for its first token. */
 function serveAll(allotment: Allotment, jobs: readonly JobState[]): Hosts {
   const hosts: Hosts = new Map();
-  for (const job of jobs) serve(allotment, job, hosts);
+  const bytesLeast = jobs.reduce((least, job) => Math.min(least, job.engineBytes), Infinity);
+  let open = allotment.draft.snapshot.lanes.map(({ id }) => id);
+  for (const job of jobs) {
+    // What is full now is full for all that follow.
+    open = open.filter((lane) => allotment.bytesLeft(lane) >= bytesLeast);
+    serve(allotment, job, open, hosts);
+  }
   return hosts;
 }
 
-function serve(allotment: Allotment, job: JobState, hosts: Hosts): void {
+/** @param open all lanes that have room for it, and maybe others; ascending */
+function serve(allotment: Allotment, job: JobState, open: readonly LaneId[], hosts: Hosts): void {
   const { draft } = allotment;
   let missing = Math.max(job.demand.rollouts, 1);
-  const isOpen = (lane: LaneId): boolean => allotment.slots(job, lane) === 0 && allotment.fits(job, lane);
   const take = (lane: LaneId): void => {
-    if (missing <= 0 || !isOpen(lane)) return;
+    if (missing <= 0 || allotment.slots(job, lane) > 0 || !allotment.fits(job, lane)) return;
     allotment.give(job, lane, job.slotsMax);
     missing -= job.slotsMax;
     const here = hosts.get(lane);
@@ -127,20 +141,27 @@ function serve(allotment: Allotment, job: JobState, hosts: Hosts): void {
   };
   const staying = job.engines.filter((engine) => !draft.isLeaving(engine));
   for (const { lane } of staying.sort((a, b) => b.running - a.running)) take(lane);
-  if (job.trainerLane !== null && job.engineLanes.includes(job.trainerLane)) take(job.trainerLane);
-  // Away from other foregrounds, then from everybody.
-  const isBetter = (lane: LaneId, best: LaneId): boolean => {
-    const more = (hosts.get(lane)?.length ?? 0) - (hosts.get(best)?.length ?? 0);
-    return more < 0 || (more === 0 && draft.load(lane) < draft.load(best));
-  };
-  while (missing > 0) {
-    let best: LaneId | null = null;
-    for (const lane of job.engineLanes) {
-      if (isOpen(lane) && (best === null || isBetter(lane, best))) best = lane;
+  if (job.trainerLane !== null && mayLiveOn(job, job.trainerLane)) take(job.trainerLane);
+  if (missing <= 0) return;
+  // Away from other foregrounds, then from everybody. Nothing that this job takes changes a lane it has not taken.
+  const fitting = open.filter((lane) => allotment.fits(job, lane) && mayLiveOn(job, lane));
+  for (const sameHosts of grouped(fitting, (lane) => hosts.get(lane)?.length ?? 0)) {
+    for (const lanes of grouped(sameHosts, (lane) => draft.load(lane))) {
+      if (missing <= 0) return;
+      for (const lane of lanes) take(lane);
     }
-    if (best === null) return;
-    take(best);
   }
+}
+
+/** Lanes by a small whole number, least first; in their order within each group. */
+function grouped(lanes: readonly LaneId[], numberOf: (lane: LaneId) => number): LaneId[][] {
+  const groups: LaneId[][] = [];
+  for (const lane of lanes) {
+    const number = numberOf(lane);
+    while (groups.length <= number) groups.push([]);
+    at(groups, number).push(lane);
+  }
+  return groups;
 }
 
 interface GuardedLane {
@@ -182,36 +203,91 @@ function readingOf(jobs: readonly JobState[], lane: LaneId): { isQuiet: boolean;
   return { isQuiet, pressure };
 }
 
-/** Divides a guarded lane's slots among the background that runs something here or has no slot elsewhere. */
-function shareLane(
+/** A background job, and its place among them in order of arrival. */
+interface Sharer {
+  readonly job: JobState;
+  readonly place: number;
+}
+
+interface Neighbour extends Sharer {
+  readonly engine: EngineState;
+}
+
+/** Divides the guarded lanes' slots among the background that runs something there or has no slot elsewhere. */
+function shareGuarded(
   allotment: Allotment,
-  lane: LaneId,
-  guard: GuardedLane,
+  guards: ReadonlyMap<LaneId, GuardedLane>,
   background: readonly JobState[],
 ): void {
-  const { draft } = allotment;
-  const residents: JobState[] = [];
-  const others: JobState[] = [];
-  for (const job of background) {
-    if (!mayLiveOn(job, lane)) continue;
-    const engine = engineOn(job, lane);
-    const isHere = engine !== undefined && !draft.isLeaving(engine);
-    if (allotment.total(job) >= job.demand.runnable && !(isHere && engine.running > 0)) continue;
-    (isHere ? residents : others).push(job);
+  const neighbours = neighboursOn(allotment.draft, guards, background);
+  const isHungry = (job: JobState): boolean => allotment.total(job) < job.demand.runnable;
+  let hungry = background.map((job, place): Sharer => ({ job, place })).filter(({ job }) => isHungry(job));
+  const bytesLeast = background.reduce((least, job) => Math.min(least, job.engineBytes), Infinity);
+  for (const [lane, guard] of guards) {
+    if (allotment.bytesLeft(lane) < bytesLeast) continue;
+    const sharers = sharersOf(allotment, lane, neighbours.get(lane) ?? [], hungry);
+    let isFed = false;
+    for (const [job, slots] of dividedByWeight(sharers, guard.slots, guard.state.steps)) {
+      if (slots > 0) allotment.give(job, lane, slots);
+      isFed ||= !isHungry(job);
+    }
+    // Slots are only ever given: who has enough need not be asked again.
+    if (isFed) hungry = hungry.filter(({ job }) => isHungry(job));
   }
-  // Who is here stays: taking turns in memory would cost more than it gives.
+}
+
+/** By guarded lane: the background's engines that stay there, in order of arrival. */
+function neighboursOn(
+  draft: Draft,
+  guards: ReadonlyMap<LaneId, GuardedLane>,
+  background: readonly JobState[],
+): Map<LaneId, Neighbour[]> {
+  const neighbours = new Map<LaneId, Neighbour[]>();
+  background.forEach((job, place) => {
+    for (const engine of job.engines) {
+      if (!guards.has(engine.lane) || draft.isLeaving(engine)) continue;
+      const here = neighbours.get(engine.lane);
+      if (here === undefined) neighbours.set(engine.lane, [{ job, place, engine }]);
+      else here.push({ job, place, engine });
+    }
+  });
+  return neighbours;
+}
+
+/**
+ * Who divides a lane's slots, in order of arrival: an engine that wakes by this plan stands in the same place in the
+ * next. Who is here stays, as taking turns in memory would cost more than it gives.
+ */
+function sharersOf(
+  allotment: Allotment,
+  lane: LaneId,
+  here: readonly Neighbour[],
+  hungry: readonly Sharer[],
+): JobState[] {
   let bytes = allotment.bytesLeft(lane);
-  const fitting = new Set<JobState>();
-  for (const job of [...residents, ...others]) {
-    if (job.engineBytes > bytes) continue;
+  const residents: Sharer[] = [];
+  for (const neighbour of here) {
+    const { job, engine } = neighbour;
+    const hasUse = engine.running > 0 || allotment.total(job) < job.demand.runnable;
+    if (!hasUse || job.engineBytes > bytes) continue;
     bytes -= job.engineBytes;
-    fitting.add(job);
+    residents.push(neighbour);
   }
-  // In order of arrival: an engine that wakes by this plan stands in the same place in the next.
-  const inOrder = background.filter((job) => fitting.has(job));
-  for (const [job, slots] of dividedByWeight(inOrder, guard.slots, guard.state.steps)) {
-    if (slots > 0) allotment.give(job, lane, slots);
+  const staying = new Set(here.map(({ job }) => job));
+  const sharers: JobState[] = [];
+  let next = 0;
+  const seatBefore = (place: number): void => {
+    for (; next < residents.length && at(residents, next).place < place; next++)
+      sharers.push(at(residents, next).job);
+  };
+  for (const { job, place } of hungry) {
+    if (job.engineBytes > bytes || staying.has(job) || !mayLiveOn(job, lane)) continue;
+    bytes -= job.engineBytes;
+    seatBefore(place);
+    sharers.push(job);
   }
+  seatBefore(Infinity);
+  return sharers;
 }
 
 /** Background engines without work have no slots beside a foreground: what comes for them waits for the next plan. */

@@ -1,9 +1,10 @@
 import { z } from 'zod';
+import { at } from '../../lib/assert.js';
 import { SEGMENT_US_MAX } from '../check.js';
 import { Draft } from '../draft.js';
 import type { Plan, PolicyDefinition } from '../plan.js';
 import { alignedSegmentUs, type SegmentBounds } from '../segments.js';
-import { engineOn, isUsable, type JobState, type LaneState, type Snapshot } from '../state.js';
+import { isUsable, type LaneState, type Snapshot } from '../state.js';
 import { Allotment, contenders, reach } from './allotment.js';
 import { wholeNumber } from './options.js';
 import { sitTogether } from './sit-together.js';
@@ -49,25 +50,43 @@ function plan(snapshot: Snapshot, options: Options): Plan {
   const seated = sitTogether(allotment, contenders(draft), options.engines_max);
   reach(allotment);
   const bounds = { minUs: options.segment_us_min, maxUs: SEGMENT_US_MAX };
-  for (const lane of snapshot.lanes) align(draft, lane, seated.get(lane.id) ?? [], bounds);
+  const steps = stepsMs(allotment);
+  for (const lane of snapshot.lanes) {
+    const engines = seated.get(lane.id)?.length ?? 0;
+    align(draft, lane, { engines, stepMs: at(steps, lane.id) }, bounds);
+  }
   return draft.plan();
 }
 
+/** By lane: a decode step of the fastest engine that is there and shall generate, in ms; Infinity where none has told. */
+function stepsMs(allotment: Allotment): Float64Array {
+  const { lanes, jobs } = allotment.draft.snapshot;
+  const least = new Float64Array(lanes.length).fill(Infinity);
+  for (const job of jobs.values()) {
+    for (const { lane, stepMs } of job.engines) {
+      if (stepMs === null || stepMs >= at(least, lane) || allotment.slots(job, lane) === 0) continue;
+      least[lane] = stepMs;
+    }
+  }
+  return least;
+}
+
+/** Who is to generate on a lane: how many engines, and a step of the fastest of them in ms. */
+interface Company {
+  readonly engines: number;
+  readonly stepMs: number;
+}
+
 /** Orders the lane's segments when they are no longer what its engines need. */
-function align(draft: Draft, lane: LaneState, jobs: readonly JobState[], bounds: SegmentBounds): void {
+function align(draft: Draft, lane: LaneState, { engines, stepMs }: Company, bounds: SegmentBounds): void {
   if (!isUsable(lane)) return;
-  const steps = jobs.length < 2 ? [] : jobs.flatMap((job) => engineOn(job, lane.id)?.stepMs ?? []);
-  if (steps.length === 0) {
+  if (engines < 2 || stepMs === Infinity) {
     if (lane.segment !== null) draft.segment(lane.id, null, 'no two engines alternate here');
     return;
   }
-  const sliceUs = alignedSegmentUs(steps, bounds);
+  const sliceUs = alignedSegmentUs([stepMs], bounds);
   const presentUs = lane.segment?.sliceUs ?? 0;
   if (sliceUs <= presentUs * DRIFT_MAX && presentUs <= sliceUs * DRIFT_MAX) return;
   // One on the device and one behind it: the device does not stand still, and nobody waits for more.
-  draft.segment(
-    lane.id,
-    { sliceUs, inFlightUs: 2 * sliceUs },
-    `a decode step of the fastest of ${jobs.length}`,
-  );
+  draft.segment(lane.id, { sliceUs, inFlightUs: 2 * sliceUs }, `a decode step of the fastest of ${engines}`);
 }
