@@ -25,12 +25,17 @@ export interface Comparison {
  * A live run of one job as a scenario: its own rollouts in their order and lengths, with a cost model fitted to it.
  * Memory is not simulated: the run has shown that it fits.
  *
- * @throws UserError when the folder is no finished run of one job.
+ * @throws UserError when the folder is no finished run of one job, or one whose rollouts were ended early.
  */
 export function scenarioOfRun(runFolder: string): SimScenario {
   const files = readRunFiles(runFolder);
   const lanes = Array.from({ length: files.lanes }, (_, lane) => lane);
   const recorded = files.rollouts.filter(({ tokens, promptTokens }) => tokens > 0 && promptTokens > 0);
+  if (files.rollouts.some(({ isAborted }) => isAborted)) {
+    throw new UserError(
+      `${runFolder} has aborted rollouts, whose lengths nobody knows: use a run under another policy than tailBatch`,
+    );
+  }
   const stepRollouts = files.promptsPerStep * files.samplesPerPrompt;
   if (recorded.length < stepRollouts || files.steps.length === 0) {
     throw new UserError(`${runFolder} holds no whole step: use a run that trained`);

@@ -15,13 +15,15 @@ export interface TraceSpan {
   readonly bytes: number;
 }
 
-/** A rollout that was trained on or could have been. */
+/** A rollout of a training step. */
 export interface RunRollout {
   readonly step: number;
   readonly promptTokens: number;
   readonly tokens: number;
   readonly isTrained: boolean;
   readonly isFiltered: boolean;
+  /** Ended early: nobody knows how long it would have become. */
+  readonly isAborted: boolean;
 }
 
 /** What a live run has left in its folder, as far as a simulation of it needs it. */
@@ -82,6 +84,7 @@ export function readRunFiles(folder: string): RunFiles {
         tokens: tokens.length,
         isTrained: fate === 'trained',
         isFiltered: fate === 'filtered',
+        isAborted: fate === 'aborted',
       };
     });
   });

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -32,6 +32,16 @@ describe('calibrate', () => {
     expect(measuredMs).toBeGreaterThan(1000);
     expect(Math.abs(error)).toBeLessThan(0.02);
     expect(scenarioOfRun(folder).jobs[0]).toMatchObject({ steps: STEPS, groupSize: 4 });
+  });
+
+  it('can be calibrated by, but not played again, with rollouts whose lengths nobody knows', async () => {
+    writeRun(folder, await recordedRun());
+    const file = join(folder, 'rollouts.jsonl');
+    writeFileSync(file, readFileSync(file, 'utf8').replace('"filtered"', '"aborted"'));
+    expect(calibrate(folder).train.ms).toBeGreaterThan(0);
+    expect(() => scenarioOfRun(folder)).toThrow(
+      / has aborted rollouts, .* under another policy than tailBatch$/,
+    );
   });
 
   it('says in one line what is missing', () => {
