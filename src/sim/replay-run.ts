@@ -24,7 +24,7 @@ export interface Calibration {
  * A live run as a scenario: its own rollouts in their order, lengths, turns and waits, arriving when they did. Memory is
  * not simulated: the run has shown that it fits.
  *
- * @throws UserError when a job holds no whole step.
+ * @throws UserError when a job holds no whole step, or rollouts that were ended early.
  */
 export function replayScenario(files: RunFiles, calibration: Calibration, runFolder: string): SimScenario {
   const begin = Math.min(...files.jobs.map(({ arrivesMs }) => arrivesMs));
@@ -44,9 +44,15 @@ function replayJob(files: RunFiles, job: RunJob, runFolder: string): SimJobSpec 
   const { config, steps } = job;
   const stepRollouts = config.promptsPerStep * config.samplesPerPrompt;
   // Rollouts of steps that were never taken were given up somewhere.
-  const recorded = job.rollouts.filter(({ step }) => step <= steps.length).map(recordedOf);
+  const rollouts = job.rollouts.filter(({ step }) => step <= steps.length);
+  const recorded = rollouts.map(recordedOf);
+  const who = files.jobs.length > 1 ? `job ${job.id} in ${runFolder}` : runFolder;
+  if (rollouts.some(({ isAborted }) => isAborted)) {
+    throw new UserError(
+      `${who} has aborted rollouts, whose lengths nobody knows: use a run under another policy than tailBatch`,
+    );
+  }
   if (steps.length === 0 || recorded.length < stepRollouts) {
-    const who = files.jobs.length > 1 ? `job ${job.id} in ${runFolder}` : runFolder;
     throw new UserError(`${who} holds no whole step: use a run that trained`);
   }
   const evaluation = evaluationOf(job, recorded);

@@ -16,6 +16,8 @@ export interface RunRollout {
   readonly tokens: number;
   readonly isTrained: boolean;
   readonly isFiltered: boolean;
+  /** Ended early: nobody knows how long it would have become. */
+  readonly isAborted: boolean;
   /** Left out of a rollout of one turn. */
   readonly turns?: readonly RecordedTurn[];
   /** From its last token to its reward; null where nobody knows. */
@@ -128,7 +130,12 @@ function readJob(folder: string, config: JobConfig, askedMs: number, { rewardMs 
 
 function rolloutOf(record: z.infer<typeof rolloutSchema>, rewardMs: number | null): RunRollout {
   const { step, prompt_token_ids: prompt, token_ids: tokens, fate, episode } = record;
-  const own = { step, isTrained: fate === 'trained', isFiltered: fate === 'filtered' };
+  const own = {
+    step,
+    isTrained: fate === 'trained',
+    isFiltered: fate === 'filtered',
+    isAborted: fate === 'aborted',
+  };
   const whole = { ...own, promptTokens: prompt.length, tokens: tokens.length, rewardMs };
   if (episode === undefined || episode.turns.length === 0) return whole;
   const last = episode.turns.length - 1;

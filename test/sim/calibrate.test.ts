@@ -88,6 +88,15 @@ describe('a run of several jobs', () => {
   });
 });
 
+test('a run whose rollouts were ended early can be calibrated by, but not played again', async () => {
+  writeRun(folder, await recordedRun());
+  const file = join(folder, 'rollouts.jsonl');
+  writeFileSync(file, readFileSync(file, 'utf8').replace('"filtered"', '"aborted"'));
+  await expect(compareWithRun(folder, priority)).rejects.toThrow(
+    / has aborted rollouts, .* under another policy than tailBatch$/,
+  );
+});
+
 describe('a folder that lacks what is needed', () => {
   test('nothing at all', async () => {
     await expect(calibrate(folder)).rejects.toThrow(
