@@ -78,7 +78,8 @@ describe('RemoteLane', () => {
 
   it('answers what it cannot do and goes on', async () => {
     const { lane, broken } = await open();
-    await expect(lane.request({ kind: 'abort', job: 'job', ids: [1] })).rejects.toThrow('no engine');
+    // Whoever ends sequences early may be too late: the engine is gone, and they with it.
+    await expect(lane.request({ kind: 'abort', job: 'job', ids: [1] })).resolves.toBeNull();
     await expect(lane.request({ kind: 'pull', job: 'job' })).rejects.toThrow('no engine');
     await expect(lane.request({ kind: 'removeEngine', job: 'job' })).rejects.toThrow('no engine');
     await expect(lane.request({ kind: 'publish', job: 'job', version: 0, store: null })).rejects.toThrow(

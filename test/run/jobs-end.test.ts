@@ -1,7 +1,8 @@
 import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
 import { afterEach, describe, expect, test, vi } from 'vitest';
-import { LaneLost, RemoteLane } from '#src/lanes/remote-lane.js';
+import { RemoteLane } from '#src/lanes/remote-lane.js';
 import { UserError } from '#src/lib/errors.js';
 import { DurableTrainer } from '#src/run/durable-trainer.js';
 import { Fleet } from '#src/run/fleet.js';
@@ -87,6 +88,14 @@ function whenTrainerLeft(then: () => void): void {
     await this.remove();
     setImmediate(then);
   });
+}
+
+/** The lane's thread has an error that nobody caught, and ends. */
+function breakThread(lane: unknown): void {
+  const worker: unknown = lane instanceof RemoteLane ? Reflect.get(lane, 'worker') : null;
+  if (!(worker instanceof Worker)) throw new Error('no lane to break');
+  worker.emit('error', new Error('its thread is gone'));
+  worker.postMessage({ id: 0, request: { kind: 'close' } });
 }
 
 afterEach(() => void vi.restoreAllMocks());
@@ -183,8 +192,9 @@ test('without recovery, a lane is replaced when the jobs that trained there are 
   const run = new Try();
   const open = vi.spyOn(RemoteLane, 'open');
   whenTrainerLeft(() => {
-    const [, events] = open.mock.calls.find(([{ lane }]) => lane === 0) ?? [];
-    events?.onBroken(new LaneLost('lane 0 is gone'));
+    const index = open.mock.calls.findIndex(([{ lane }]) => lane === 0);
+    const opened: unknown = open.mock.results[index]?.value;
+    void Promise.resolve(opened).then(breakThread);
   });
   const jobs = { a: 'trainer_lane = 0\nsteps = 1', b: 'trainer_lane = 1\nsteps = 14' };
   const outcome = await run.go({ lanes: '[lanes]\ncount = 2\nrecover = false\n', jobs });
