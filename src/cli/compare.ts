@@ -1,4 +1,4 @@
-import { basename, join } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { runContest, type Contest, type Order, type Runner } from '../bench/compare/contest.js';
 import { resolveCompareOptions, type CompareOptions } from '../bench/compare/options.js';
 import { policyMakers, type PolicyMaker } from '../bench/compare/policies.js';
@@ -9,6 +9,7 @@ import { summarize } from '../bench/compare/summarize.js';
 import { compareTable } from '../bench/compare/table.js';
 import { nowMs } from '../lib/clock.js';
 import { UserError } from '../lib/errors.js';
+import { isPolicyPath } from '../run/policy-file.js';
 import { runScenario } from '../run/runner.js';
 import { simSetup } from '../run/scenario-sim.js';
 import { loadScenario, type Scenario } from '../run/scenario.js';
@@ -69,8 +70,18 @@ async function runnerFor(
   }
   return new LiveRunner(policyOf, (one, { policy, order, interrupted }) => {
     const outFolder = join(folder, 'runs', runName(order));
-    return runScenario(one, { policy, interrupted, outFolder, progress: SILENT });
+    const ran = { ...one, scheduler: { ...one.scheduler, ...schedulerOf(one, order.policy) } };
+    return runScenario(ran, { policy, interrupted, outFolder, progress: SILENT });
   });
+}
+
+/** What the run's folder says it ran under: options are those of the scenario's own policy. */
+function schedulerOf(
+  { scheduler }: Scenario,
+  policy: string,
+): Pick<Scenario['scheduler'], 'policy' | 'options'> {
+  if (scheduler.policy === policy) return scheduler;
+  return { policy: isPolicyPath(policy) ? resolve(policy) : policy, options: {} };
 }
 
 /** What the runs of a contest say: the contest says which it is at. */

@@ -16,7 +16,7 @@ import type { RunConfig } from './config.js';
 import type { DurableCritic } from './durable-critic.js';
 import type { DurableTrainer } from './durable-trainer.js';
 import type { Fleet } from './fleet.js';
-import type { StepReport } from './grpo-job.js';
+import type { StepReport } from './job-loop.js';
 import type { JobConductor } from './job-conductor.js';
 import type { TokenLedger } from './ledger.js';
 import { rolloutRecord } from './rollout-record.js';

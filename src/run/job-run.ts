@@ -20,7 +20,7 @@ import { DurableTrainer } from './durable-trainer.js';
 import { episodeEvents, openEnvironmentPool } from './episode-wiring.js';
 import { judged } from './episodes.js';
 import type { Fleet } from './fleet.js';
-import { GrpoJob } from './grpo-job.js';
+import { JobLoop } from './job-loop.js';
 import { JobConductor } from './job-conductor.js';
 import { JobFleet } from './job-fleet.js';
 import { JobLog, type JobSources, type JobSpan } from './job-log.js';
@@ -62,7 +62,7 @@ export class JobRun {
   readonly #rewards: EnvironmentPool;
   readonly #fleet: JobFleet;
   readonly #sources: JobSources;
-  readonly #work: GrpoJob;
+  readonly #work: JobLoop;
 
   /** @throws Error when there is no room for what it needs; nothing of it is left then. */
   static async open(parts: JobRunParts): Promise<JobRun> {
@@ -88,7 +88,7 @@ export class JobRun {
     this.#rewards = rewards;
     this.#fleet = new JobFleet(fleet, fleetOptions(job, prepared), records.all);
     this.#sources = this.#wire();
-    this.#work = new GrpoJob({
+    this.#work = new JobLoop({
       prepared,
       ...this.#sources,
       ledger: this.#ledger,

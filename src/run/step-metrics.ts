@@ -3,7 +3,7 @@ import { mean, quantiles } from '../telemetry/quantiles.js';
 import { resumeMs, timeToYieldMs, type PreemptionRecord } from '../telemetry/records.js';
 import type { CriticReport } from './algorithm.js';
 import { isTruncated } from './episodes.js';
-import type { StepReport } from './grpo-job.js';
+import type { StepReport } from './job-loop.js';
 import type { Rollout } from './rollouts.js';
 
 export interface RunCounters {

@@ -23,7 +23,7 @@ import { stageMs, stagesOf } from './stage-costs.js';
 import type { World } from './world.js';
 
 /**
- * One job as a live GRPO run behaves: rollouts of step s start once step s − 1 − bound is done, a step's stages run in
+ * One job as a live one behaves: rollouts of step s start once step s − 1 − bound is done, a step's stages run in
  * order once its last rollout has its reward, the last of them publishes, and engines awake elsewhere pull.
  */
 export class SimJob implements EngineOwner<SimEngine> {

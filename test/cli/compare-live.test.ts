@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { z } from 'zod';
 import { compare } from '#src/cli/compare.js';
+import { loadScenario } from '#src/run/scenario.js';
 
 const TWO_JOBS = `
 seed = 2
@@ -77,6 +78,14 @@ test('a live contest runs every policy and every job alone, to the same tokens',
   }
   for (const run of ['1-serial', '1-gapRatio', '1-alone-a', '1-alone-b'])
     expect(existsSync(join(out, 'runs', run, 'trace.json')), run).toBe(true);
+  // Each run can be run, or simulated, again as it was.
+  for (const [run, policy] of [
+    ['1-serial', 'serial'],
+    ['1-gapRatio', 'gapRatio'],
+  ] as const) {
+    const { scenario } = loadScenario({ file: join(out, 'runs', run, 'config.toml') });
+    expect(scenario.scheduler.policy).toBe(policy);
+  }
   expect(printed).toContain('gapRatio');
   expect(readFileSync(join(out, 'report.html'), 'utf8')).toContain('serial');
 });

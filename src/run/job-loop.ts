@@ -55,7 +55,7 @@ interface StepSeconds {
   readonly train: number;
 }
 
-export interface GrpoJobParts {
+export interface JobLoopParts {
   readonly prepared: Prepared;
   readonly trainer: DurableTrainer;
   /** Null for an algorithm without one. */
@@ -79,7 +79,7 @@ const NOTHING_TO_TEACH: UpdateReport = { result: null, critic: null };
  * A run that is to end leaves its waits at once, but never a step that holds the device: that is finished, told and
  * counted, so that weights, steps and tokens agree.
  */
-export class GrpoJob {
+export class JobLoop {
   readonly #evaluationKind: RolloutKind;
   readonly #train: Iterator<Prompt>;
   /** By step, from the first rollout started until the step has been told of. */
@@ -89,7 +89,7 @@ export class GrpoJob {
   readonly #algorithm: Algorithm;
   #stepsDone = 0;
 
-  constructor(private readonly parts: GrpoJobParts) {
+  constructor(private readonly parts: JobLoopParts) {
     const { config, prompts, stopTokenIds } = parts.prepared;
     const { seed, rollout, evaluation } = config;
     const { temperature, topK, topP, minP, maxTokens: tokensMax } = rollout;
@@ -258,7 +258,7 @@ function lastFinishedMs({ rollouts }: Group): number {
   return Math.max(...rollouts.map(({ finishedMs }) => finishedMs ?? -Infinity));
 }
 
-function algorithmOf({ prepared, trainer, critic, conductor, ledger }: GrpoJobParts): Algorithm {
+function algorithmOf({ prepared, trainer, critic, conductor, ledger }: JobLoopParts): Algorithm {
   const { config, layout } = prepared;
   const { algorithm } = config;
   const actor = new ActorStages({ algorithm, trainer, conductor, ledger });
