@@ -74,8 +74,10 @@ it.for(seeds())(title, async (seed, context) => {
   const label = `seed ${seed}, real to predicted: ${JSON.stringify({ slower, faster })}`;
   await context.annotate(label);
   expect(slower.surprised, label).toBeGreaterThan(1.5 * faster.surprised);
-  for (const { settled } of [slower, faster]) {
-    expect(settled, label).toBeGreaterThan(0.7);
-    expect(settled, label).toBeLessThan(1.4);
+  // The median: a slice during which the machine stood still says nothing of what the model has learnt. One that had not
+  // followed would be off by the whole factor, every slice.
+  for (const { settledMedian } of [slower, faster]) {
+    expect(settledMedian, label).toBeGreaterThan(0.7);
+    expect(settledMedian, label).toBeLessThan(1.4);
   }
 });

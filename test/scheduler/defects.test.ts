@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import type { SchedulerEvent } from '#src/scheduler/events.js';
 import type { Plan } from '#src/scheduler/plan.js';
 import { POLICIES, policyNamed } from '#src/scheduler/policies/index.js';
 import { OVERTAKEN_MAX } from '#src/scheduler/policies/stage-placement.js';
@@ -33,6 +34,19 @@ function next(snapshot: Snapshot, name: string): Cycle {
   const decision = decide(snapshot, policyNamed(name));
   expect(decision.violations).toEqual([]);
   return { plan: decision.plan, snapshot: settled(decision.next) };
+}
+
+/** One cycle, everything it ordered carried out but that the engines of one job take for ever to wake. */
+function asIf(name: string, snapshot: Snapshot, slow: string): Cycle {
+  const decision = decide(snapshot, policyNamed(name));
+  expect(decision.violations).toEqual([]);
+  const events = [...decision.next.jobs.values()].flatMap(({ id, engines }) =>
+    engines.flatMap(({ lane, status, version }): SchedulerEvent[] => {
+      if (status === 'fallingAsleep') return [{ kind: 'fellAsleep', job: id, lane }];
+      return status === 'waking' && id !== slow ? [{ kind: 'wokeUp', job: id, lane, version }] : [];
+    }),
+  );
+  return { plan: decision.plan, snapshot: after(decision.next, ...events) };
 }
 
 function rest(snapshot: Snapshot, name: string): Snapshot {
@@ -89,6 +103,24 @@ describe.each(claiming('P1'))(
       for (let round = 0; round < 20; round++) {
         const cycle = next(after(snapshot, wants('P2', 8 - (round % 3))), name);
         expect([...cycle.plan.sleep, ...cycle.plan.wake, ...cycle.plan.grant]).toEqual([]);
+        snapshot = cycle.snapshot;
+      }
+    });
+
+    it('while an engine on one of its lanes is still waking, which cannot leave before it is awake', () => {
+      let snapshot = after(
+        lanesUp(2, 100),
+        added(jobSpec('A', { engineLanes: [0], engineBytes: 80 })),
+        added(jobSpec('B', { engineLanes: [1], engineBytes: 80 })),
+        added(jobSpec('C', { engineLanes: [] })),
+        wants('A', 4),
+        wants('B', 4),
+      );
+      for (let cycle = 0; cycle < 4; cycle++) snapshot = asIf(name, snapshot, 'A').snapshot;
+      snapshot = after(snapshot, asks('C', 'init', [0, 1], 50));
+      for (let round = 0; round < 5; round++) {
+        const cycle = asIf(name, after(snapshot, wants('B', 4 + (round % 2))), 'A');
+        expect(cycle.plan.sleep).toEqual([]);
         snapshot = cycle.snapshot;
       }
     });
@@ -151,6 +183,26 @@ describe.each(claiming('P3'))('P3, victims chosen blindly, is not in %s', (name)
     expect(lanes.filter((lane) => generates(snapshot, 'B', lane))).toEqual(
       lanes.filter((lane) => lane !== straggler),
     );
+  });
+});
+
+describe.each([...POLICIES.keys()])('a stage that needs room, under %s', (name) => {
+  it('takes it from the engine that loses least', () => {
+    const where = { trainerLane: null, engineLanes: [0], engineBytes: 40 };
+    let snapshot = after(
+      lanesUp(1, 100),
+      added(jobSpec('A', where)),
+      added(jobSpec('B', where)),
+      added(jobSpec('C', { engineLanes: [] })),
+      wants('A', 8),
+      wants('B', 8),
+    );
+    snapshot = rest(awake(awake(snapshot, 'A', 0, 4), 'B', 0, 1), name);
+    const here = [...snapshot.jobs.values()].flatMap(({ id, engines }) => (engines.length > 0 ? [id] : []));
+    for (const id of here) snapshot = after(snapshot, report(id, 0, id === 'A' ? 4 : 1));
+    const { plan } = next(after(snapshot, asks('C', 'init', [0], 50)), name);
+    // Where only one is awake there is room enough.
+    expect(plan.sleep.map(({ job }) => job)).toEqual(here.length === 2 ? ['B'] : []);
   });
 });
 
