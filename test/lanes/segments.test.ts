@@ -125,7 +125,9 @@ it('segments bound what a small engine waits beside long prompts of a big one, a
   // Without segments a slice of the big one is as long as the budget; a dispatch that cannot be cut may be over either.
   expect(quantile(before, 1)).toBeGreaterThan(BUDGETS.sliceUs / 2);
   expect(quantile(after, 0.5)).toBeLessThan(1.2 * SEGMENT.sliceUs);
-  expect(quantile(after, 1)).toBeLessThan(quantile(before, 1) / 2);
+  // Not the longest: that is the one dispatch that cannot be cut.
+  expect(quantile(after, 0.9)).toBeLessThan(1.5 * SEGMENT.sliceUs);
+  expect(quantile(after, 0.9)).toBeLessThan(quantile(before, 0.9) / 2);
   for (const { job, requests } of [SMALL_MODEL, BIG_MODEL]) {
     const again = requests.map((request) => ({ ...request, id: request.id + 1000 }));
     expectSameOutcomes(aligned.post.of(job), usual.post.of(job), [...requests, ...again], job);
