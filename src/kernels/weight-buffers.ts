@@ -1,7 +1,7 @@
 import type { Gpu } from '../gpu/device.js';
 import type { BufferSlice, CopyOp, WriteOp } from '../gpu/ops.js';
 import { assert, at } from '../lib/assert.js';
-import { findTensor, type Buckets, type ParamLayout } from '../model/layout.js';
+import { findTensor, layoutBytes, type Buckets, type ParamLayout } from '../model/layout.js';
 import { copyChunks, writeChunks } from './transfers.js';
 
 /** One float32 value for every parameter, on the device: weights, gradients or an optimizer moment. */
@@ -26,7 +26,7 @@ export class WeightBuffers {
   }
 
   get bytes(): number {
-    return this.layout.bucketElements.reduce((sum, elements) => sum + elements * 4, 0);
+    return layoutBytes(this.layout);
   }
 
   /** Host to device. The data is read when the op is submitted: keep it unchanged until then. */

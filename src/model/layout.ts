@@ -89,6 +89,11 @@ export function findTensor(layout: ParamLayout, name: string): ParamTensor {
 /** All parameters as one Float32Array a bucket. */
 export type Buckets = Float32Array<ArrayBuffer>[];
 
+/** Bytes of all parameters. */
+export function layoutBytes({ bucketElements }: ParamLayout): number {
+  return 4 * bucketElements.reduce((sum, elements) => sum + elements, 0);
+}
+
 export function zeroBuckets(layout: ParamLayout): Buckets {
   return layout.bucketElements.map((elements) => new Float32Array(elements));
 }

@@ -1,7 +1,7 @@
 import type { LaneRequest } from '../lanes/messages.js';
 import type { RemoteLane } from '../lanes/remote-lane.js';
 import { nowMs } from '../lib/clock.js';
-import type { Buckets, ParamLayout } from '../model/layout.js';
+import { layoutBytes, type Buckets, type ParamLayout } from '../model/layout.js';
 import type { ValueSequence, WeightedSequence } from '../train/batch.js';
 import type { CriticResult } from '../train/critic-results.js';
 import type { CriticStepOptions } from '../train/critic.js';
@@ -52,7 +52,7 @@ export class DurableCritic {
 
   /** On its lane: weights, gradients and both moments. */
   get bytes(): number {
-    return 4 * 4 * this.layout.bucketElements.reduce((sum, elements) => sum + elements, 0);
+    return 4 * layoutBytes(this.layout);
   }
 
   /** Makes the critic. */

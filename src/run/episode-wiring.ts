@@ -1,10 +1,9 @@
-import { LaneLost } from '../lanes/remote-lane.js';
-import { toError } from '../lib/errors.js';
 import { EnvironmentPool } from '../tasks/environment-pool.js';
 import { EpisodePlayer } from './episodes.js';
 import type { JobFleet } from './job-fleet.js';
 import type { Prepared } from './prepare.js';
 import type { EpisodeEvents } from './rollouts.js';
+import { sent } from './sent.js';
 
 const CALLS_QUEUED_MAX = 65_536;
 
@@ -35,17 +34,11 @@ export function episodeEvents(
   if (turns === null) return {};
   const { environment } = opened;
   const player = new EpisodePlayer({ environment, pool, tokenizer, limits: turns, onFailed });
-  const sent = (work: Promise<null>): void => {
-    // What a lane is told that is lost goes on elsewhere with the rest of what it had.
-    work.catch((error: unknown) => {
-      if (!(error instanceof LaneLost)) onFailed(toError(error));
-    });
-  };
   return {
     episodes: {
       play: (rollout, episode, sample) => player.play(rollout, episode, sample),
-      extend: (lane, list) => sent(fleet.extend(lane, list)),
-      finish: (lane, ids) => sent(fleet.finish(lane, ids)),
+      extend: (lane, list) => sent(fleet.extend(lane, list), onFailed),
+      finish: (lane, ids) => sent(fleet.finish(lane, ids), onFailed),
     },
   };
 }

@@ -7,7 +7,7 @@ import type { RemoteLane } from '../lanes/remote-lane.js';
 import { assert } from '../lib/assert.js';
 import { nowMs } from '../lib/clock.js';
 import type { ModelConfig } from '../model/config.js';
-import type { ParamLayout } from '../model/layout.js';
+import { layoutBytes, type ParamLayout } from '../model/layout.js';
 import type { RunRecords } from '../telemetry/run-records.js';
 import { WeightStore } from '../weights/store.js';
 import type { Fleet, FleetMember } from './fleet.js';
@@ -84,7 +84,7 @@ export class JobFleet implements FleetMember {
 
   /** Bytes of one version of the weights. */
   get weightBytes(): number {
-    return this.layout.bucketElements.reduce((sum, elements) => sum + elements * 4, 0);
+    return layoutBytes(this.layout);
   }
 
   /** Lanes whose engine is awake, ascending. */

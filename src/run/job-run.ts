@@ -1,6 +1,5 @@
 import { join } from 'node:path';
 import type { Logger } from 'pino';
-import { LaneLost } from '../lanes/remote-lane.js';
 import { nowMs } from '../lib/clock.js';
 import { errorText, toError } from '../lib/errors.js';
 import { BLOCK_TOKENS } from '../kernels/kv-cache.js';
@@ -30,6 +29,7 @@ import { Lifeline } from './lifeline.js';
 import type { Prepared } from './prepare.js';
 import { type Rollout, RolloutPool } from './rollouts.js';
 import type { ScenarioJob } from './scenario.js';
+import { sent } from './sent.js';
 import { TokenLatency } from './token-latency.js';
 import { TokenPace } from './token-pace.js';
 import { WeightsAccount } from './weights-account.js';
@@ -185,19 +185,11 @@ export class JobRun {
     const trainer = this.#makeTrainer();
     const critic = this.#makeCritic(trainer);
     const pace = new TokenPace();
+    const fail = (error: Error): void => this.#lifeline.end(error);
     const pool: RolloutPool = new RolloutPool({
-      send: (lane, sequences) => {
-        // What a lane is sent that is lost comes back with the rest of what it had.
-        own.add(lane, sequences).catch((error: unknown) => {
-          if (!(error instanceof LaneLost)) this.#lifeline.end(toError(error));
-        });
-      },
-      abort: (lane, ids) => {
-        own.abort(lane, ids).catch((error: unknown) => {
-          if (!(error instanceof LaneLost)) this.#lifeline.end(toError(error));
-        });
-      },
-      ...episodeEvents(prepared, this.#rewards, own, (error) => this.#lifeline.end(error)),
+      send: (lane, sequences) => sent(own.add(lane, sequences), fail),
+      abort: (lane, ids) => sent(own.abort(lane, ids), fail),
+      ...episodeEvents(prepared, this.#rewards, own, fail),
       score: (rollout) => this.#score(rollout),
       changed: () => conductor.changed(),
     });
@@ -210,7 +202,7 @@ export class JobRun {
       records: records.all,
       weights,
       hints: config.lanes.hints,
-      onFailed: (error) => this.#lifeline.end(error),
+      onFailed: fail,
     });
     own.listener = {
       onTokens: (lane, update, stepMs) => {

@@ -1,10 +1,18 @@
 import type { TrainResult } from '../train/results.js';
 
+/** Mean over all tokens of what each result has as its own mean. */
+export function tokenMean<T extends { readonly tokens: number }>(
+  results: readonly T[],
+  of: (result: T) => number,
+): number {
+  const tokens = results.reduce((sum, result) => sum + result.tokens, 0);
+  return results.reduce((sum, result) => sum + of(result) * result.tokens, 0) / tokens;
+}
+
 /** One result for a step of several updates: means over all tokens, the largest norm. */
 export function joinResults(results: readonly TrainResult[]): TrainResult {
   const tokens = results.reduce((sum, result) => sum + result.tokens, 0);
-  const mean = (of: (result: TrainResult) => number): number =>
-    results.reduce((sum, result) => sum + of(result) * result.tokens, 0) / tokens;
+  const mean = (of: (result: TrainResult) => number): number => tokenMean(results, of);
   return {
     tokens,
     loss: mean(({ loss }) => loss),

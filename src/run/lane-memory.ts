@@ -1,5 +1,6 @@
 import { kvBlockBytes } from '../kernels/kv-cache.js';
 import { UserError } from '../lib/errors.js';
+import { layoutBytes } from '../model/layout.js';
 import type { Prepared } from './prepare.js';
 import type { Scenario, ScenarioJob } from './scenario.js';
 
@@ -12,7 +13,7 @@ export interface ResidentBytes {
 }
 
 export function residentBytes({ model, layout, engine }: Prepared): ResidentBytes {
-  const weights = layout.bucketElements.reduce((sum, elements) => sum + elements * 4, 0);
+  const weights = layoutBytes(layout);
   const kv = 2 * model.layers * engine.kvBlocks * kvBlockBytes(model);
   // An engine's new weights arrive beside those in use; a trainer has a gradient and two moments of each.
   return { engine: 2 * weights + kv, trainer: 4 * weights };

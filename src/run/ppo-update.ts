@@ -7,6 +7,7 @@ import type { Algorithm, CriticReport, StepOrder, UpdateReport } from './algorit
 import type { JobConductor } from './job-conductor.js';
 import type { RunConfig } from './config.js';
 import type { DurableCritic } from './durable-critic.js';
+import { tokenMean } from './join-results.js';
 import { type Episode, ppoEstimates, type PpoEstimates } from './ppo-advantages.js';
 import type { Rollout } from './rollouts.js';
 import type { TrainUpdate } from './train-batch.js';
@@ -115,13 +116,10 @@ function criticReport(
   { means, explainedVariance }: PpoEstimates,
   learningRate: number,
 ): CriticReport {
-  const tokens = fits.reduce((sum, fit) => sum + fit.tokens, 0);
-  const mean = (of: (fit: CriticResult) => number): number =>
-    fits.reduce((sum, fit) => sum + of(fit) * fit.tokens, 0) / tokens;
   return {
     learningRate,
-    loss: mean(({ loss }) => loss),
-    clipFraction: mean(({ clipFraction }) => clipFraction),
+    loss: tokenMean(fits, ({ loss }) => loss),
+    clipFraction: tokenMean(fits, ({ clipFraction }) => clipFraction),
     gradNorm: Math.max(...fits.map(({ gradNorm }) => gradNorm)),
     valueMean: means.value,
     returnMean: means.return,

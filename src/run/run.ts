@@ -30,7 +30,7 @@ const WAIT_MS_MAX = 2 ** 31 - 1;
 /** One job of a run that is over. */
 export interface JobOutcome {
   readonly id: string;
-  /** On lib/clock; equal to the run's end for a job that never arrived. */
+  /** On lib/clock. */
   readonly arrivedMs: number;
   readonly finishedMs: number;
   readonly summary: Summary;

@@ -2,7 +2,7 @@ import { at } from '../lib/assert.js';
 import { UserError } from '../lib/errors.js';
 import { Random, seedKey } from '../lib/prng.js';
 import { readHfConfig } from '../model/hf-config.js';
-import { paramLayout } from '../model/layout.js';
+import { layoutBytes, paramLayout } from '../model/layout.js';
 import type { CostModel } from '../sim/cost-model.js';
 import { type Distribution, draw, loaded } from '../sim/distribution.js';
 import { profileNamed } from '../sim/profiles.js';
@@ -135,8 +135,7 @@ async function sizeOf(
 
 async function bytesOfModel(folder: string): Promise<number | null> {
   try {
-    const { bucketElements } = paramLayout(await readHfConfig(folder), Number.MAX_SAFE_INTEGER);
-    return 4 * bucketElements.reduce((sum, elements) => sum + elements, 0);
+    return layoutBytes(paramLayout(await readHfConfig(folder), Number.MAX_SAFE_INTEGER));
   } catch (error) {
     if (error instanceof UserError) return null;
     throw error;

@@ -1,9 +1,9 @@
+import { aligned } from '../telemetry/aligned.js';
 import { numberText, msText, percentText, secondsText } from '../telemetry/format.js';
 import type { Comparison } from './against.js';
 import type { SimJobSummary, SimSummary } from './summary.js';
 
 const MISSING = '–';
-const GAP = '  ';
 const JOBS_MAX = 40;
 /** A machine to itself stays below. */
 const UNSTEADY_MIN = 1.5;
@@ -85,21 +85,6 @@ export function comparisonTable(comparison: Comparison): string {
       ? [`the machine was not steady: training took up to ${spread.toFixed(1)} times as long per token`]
       : [];
   return `${[...table, ...unsteady].join('\n')}\n`;
-}
-
-/** Names lean left, numbers right. */
-function aligned(rows: readonly (readonly string[])[]): string[] {
-  const widths = (rows[0] ?? []).map((_, column) =>
-    Math.max(...rows.map((row) => (row[column] ?? '').length)),
-  );
-  return rows.map((row) =>
-    row
-      .map((cell, column) =>
-        column === 0 ? cell.padEnd(widths[0] ?? 0) : cell.padStart(widths[column] ?? 0),
-      )
-      .join(GAP)
-      .trimEnd(),
-  );
 }
 
 function makespanText({ ended, makespan_s: makespan, ended_s: endedS, jobs }: SimSummary): string {

@@ -1,4 +1,4 @@
-import { cautiousPercentText, msText, numberText, percentText, scoreText, secondsText } from './format.js';
+import { cautiousPercentText, msText, numberText, percentText, secondsText } from './format.js';
 import type { MetricsRecord } from './metrics.js';
 import { aboutSection } from './report/about.js';
 import { accountsSection } from './report/accounts.js';
@@ -10,7 +10,7 @@ import { SCRIPT } from './report/script.js';
 import { sharingSection } from './report/sharing.js';
 import { timelineData } from './report/timeline-data.js';
 import type { RunRecords } from './run-records.js';
-import type { ScenarioSummary } from './scenario-summary.js';
+import { JOB_HEADS, jobCells, type ScenarioSummary } from './scenario-summary.js';
 
 export interface ScenarioReportInput {
   readonly summary: ScenarioSummary;
@@ -101,18 +101,9 @@ function tiles(summary: ScenarioSummary): string[] {
 }
 
 function jobTable({ jobs }: ScenarioSummary): string {
-  const heads = ['arrived', 'took', 'steps', 'reward', 'decoded', 'trained', 'trained/s', 'yield p99'];
+  const heads = [...JOB_HEADS, 'yield p99'];
   const rows = Object.entries(jobs).map(([id, job]) => {
-    const cells = [
-      secondsText(job.arrived_s),
-      secondsText(job.finished_s - job.arrived_s),
-      numberText(job.steps),
-      `${scoreText(job.reward.first5)} → ${scoreText(job.reward.last5)}`,
-      numberText(job.tokens.decoded),
-      numberText(job.tokens.trained),
-      numberText(job.goodput),
-      msText(job.preemption.time_to_yield_ms.p99),
-    ];
+    const cells = [...jobCells(job), msText(job.preemption.time_to_yield_ms.p99)];
     return `<tr><th>${escapeHtml(id)}</th>${cells.map((cell) => `<td class="number">${cell}</td>`).join('')}</tr>`;
   });
   return `<div class="card"><table><thead><tr><th></th>${heads.map((name) => `<th class="number">${name}</th>`).join('')}</tr></thead>

@@ -1,3 +1,4 @@
+import { aligned } from './aligned.js';
 import {
   bytesText,
   cautiousPercentText,
@@ -122,10 +123,11 @@ export function scenarioSummaryText(summary: ScenarioSummary): string {
   return `${jobTable(summary)}\n${lines.map(([name, text]) => `${(name ?? '').padEnd(14)}${text ?? ''}\n`).join('')}`;
 }
 
-function jobTable({ jobs }: ScenarioSummary): string {
-  const head = ['job', 'arrived', 'took', 'steps', 'reward', 'decoded', 'trained', 'trained/s'];
-  const rows = Object.entries(jobs).map(([id, job]) => [
-    id,
+/** What a table of jobs tells of each, by column. */
+export const JOB_HEADS = ['arrived', 'took', 'steps', 'reward', 'decoded', 'trained', 'trained/s'] as const;
+
+export function jobCells(job: JobSummary): string[] {
+  return [
     secondsText(job.arrived_s),
     secondsText(job.finished_s - job.arrived_s),
     numberText(job.steps),
@@ -133,13 +135,14 @@ function jobTable({ jobs }: ScenarioSummary): string {
     numberText(job.tokens.decoded),
     numberText(job.tokens.trained),
     numberText(job.goodput),
-  ]);
-  const widths = head.map((name, i) => Math.max(...[head, ...rows].map((row) => (row[i] ?? name).length)));
-  const line = (cells: readonly string[]): string =>
-    cells
-      .map((cell, i) => (i === 0 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0)))
-      .join('  ');
-  return [head, ...rows].map((row) => `${line(row)}\n`).join('');
+  ];
+}
+
+function jobTable({ jobs }: ScenarioSummary): string {
+  const rows = Object.entries(jobs).map(([id, job]) => [id, ...jobCells(job)]);
+  return aligned([['job', ...JOB_HEADS], ...rows])
+    .map((line) => `${line}\n`)
+    .join('');
 }
 
 /** Of counts that all have the same names. */

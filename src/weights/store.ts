@@ -1,5 +1,5 @@
 import { assert, at } from '../lib/assert.js';
-import type { Buckets, ParamLayout } from '../model/layout.js';
+import { layoutBytes, type Buckets, type ParamLayout } from '../model/layout.js';
 
 /** Versions held at once: the newest can be read while the next is written, and a slow reader has one to spare. */
 const SLOTS = 3;
@@ -43,7 +43,7 @@ export class WeightStore {
   }
 
   static create(layout: ParamLayout): WeightStore {
-    const bytes = layout.bucketElements.reduce((sum, elements) => sum + elements * 4, 0);
+    const bytes = layoutBytes(layout);
     const header = new SharedArrayBuffer(HEADER_WORDS * 4);
     const slots = Array.from({ length: SLOTS }, () => new SharedArrayBuffer(bytes));
     return new WeightStore({ layout, header, slots }, 0);

@@ -1,9 +1,9 @@
+import { aligned } from '../../telemetry/aligned.js';
 import { numberText, secondsText } from '../../telemetry/format.js';
 import { MEASURES } from './measures.js';
 import type { CompareResult, CompareRow } from './result.js';
 import { aheadText, differenceText, valueText } from './words.js';
 
-const GAP = '  ';
 /** Jobs that a terminal is shown; the report and the file have all. */
 const JOBS_SHOWN_MAX = 12;
 /** What the lines of differences tell; the report has the rest. */
@@ -104,22 +104,6 @@ function footLines({ notes, interrupted, repeats, seeds, jobs }: CompareResult):
     ...notes.map((note) => `${note}.`),
     ...(interrupted ? [`interrupted: ${seeds.length} of ${repeats} repeats are complete.`] : []),
   ];
-}
-
-/** Names lean left, numbers right. */
-function aligned(rows: readonly (readonly string[])[]): string[] {
-  const count = Math.max(...rows.map((row) => row.length));
-  const widths = Array.from({ length: count }, (_, column) =>
-    Math.max(...rows.map((row) => row[column]?.length ?? 0)),
-  );
-  return rows.map((row) =>
-    row
-      .map((text, column) =>
-        column === 0 ? text.padEnd(widths[0] ?? 0) : text.padStart(widths[column] ?? 0),
-      )
-      .join(GAP)
-      .trimEnd(),
-  );
 }
 
 function counted(count: number, noun: string): string {

@@ -1,8 +1,8 @@
+import { aligned } from '../../telemetry/aligned.js';
 import { numberText, percentText } from '../../telemetry/format.js';
 import type { PreemptCell, PreemptResult } from './result.js';
 
 const MISSING = '–';
-const GAP = '  ';
 
 type Column = readonly [head: string, unit: string, of: (cell: PreemptCell) => string];
 
@@ -34,7 +34,14 @@ const LEFT_COLUMNS = 2;
 export function preemptTable(result: PreemptResult): string {
   const rows = result.cells.map((cell) => COLUMNS.map(([, , of]) => of(cell)));
   const heads = [COLUMNS.map(([head]) => head), COLUMNS.map(([, unit]) => unit)];
-  return [...headLines(result), '', ...aligned([...heads, ...rows]), '', ...footLines(result), ''].join('\n');
+  return [
+    ...headLines(result),
+    '',
+    ...aligned([...heads, ...rows], LEFT_COLUMNS),
+    '',
+    ...footLines(result),
+    '',
+  ].join('\n');
 }
 
 function headLines({ adapter, host, host_jitter: jitter, ...result }: PreemptResult): string[] {
@@ -66,18 +73,6 @@ function footLines({ cells, interrupted, left_out: leftOut, wall_s: wallS }: Pre
     ...(leftOut.length > 0 ? [`no time was left for: ${leftOut.join('; ')}.`] : []),
     ...(interrupted ? [`interrupted after ${numberText(wallS)} s: see n.`] : []),
   ];
-}
-
-function aligned(rows: readonly (readonly string[])[]): string[] {
-  const widths = COLUMNS.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
-  return rows.map((row) =>
-    row
-      .map((text, column) =>
-        column < LEFT_COLUMNS ? text.padEnd(widths[column] ?? 0) : text.padStart(widths[column] ?? 0),
-      )
-      .join(GAP)
-      .trimEnd(),
-  );
 }
 
 function budgetText(us: number | null): string {
